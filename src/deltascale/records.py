@@ -351,12 +351,14 @@ class Scorer:
     `extract(question, text)` finds the answer, in its canonical form, or None.
     `judge(item, answer, text)` compares it; it is called only when there is an answer.
     `version` rises whenever either half changes what it returns for any text.
+    `blocking`: judging runs a program, so the engine calls it in a thread.
     """
 
     name: str
     version: int
     extract: Callable[[Question, str], str | None]
     judge: Callable[[Item, str, str], Score]
+    blocking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
