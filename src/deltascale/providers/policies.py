@@ -1,0 +1,462 @@
+"""Policies wrap a caller in a caller: timeout, pace, budget, retry, record.
+
+None of them knows a provider. Clock, sleep and chance come in as arguments. The engine composes
+`recorded(retry(within(pace(timeout(provider)))))`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from deltascale.errors import BudgetReached
+from deltascale.providers import Caller, CallFailed
+from deltascale.records import (
+    RETRYABLE,
+    Failure,
+    Limits,
+    Price,
+    Reply,
+    Request,
+    Usage,
+    digest,
+)
+
+__all__ = [
+    "MAX_WAIT_S",
+    "Budget",
+    "cost_nusd",
+    "input_tokens_upper_bound",
+    "pace",
+    "recorded",
+    "retry",
+    "timeout",
+    "within",
+    "worst_case_nusd",
+]
+
+Clock: TypeAlias = Callable[[], float]
+Sleep: TypeAlias = Callable[[float], Awaitable[None]]
+
+MAX_WAIT_S = 600.0
+"""The longest a server may make us wait (`Retry-After`) before the call counts as failed."""
+
+# --- price ---------------------------------------------------------------------------------------
+
+# What chat templates add, rounded up from the largest seen: the frame of a message, a template's
+# own system prompt and date, and the preamble with which providers explain tools to the model.
+_TOKENS_PER_MESSAGE = 16
+_TOKENS_PER_REQUEST = 64
+_TOKENS_FOR_TOOLS = 1024
+_TOKENS_PER_TOOL = 64
+
+
+def cost_nusd(price: Price, usage: Usage) -> int:
+    """What the usage costs, in nano-dollars, rounded up; cached tokens at the cached price."""
+    cached = min(usage.cached_input_tokens, usage.input_tokens)
+    total = (
+        (usage.input_tokens - cached) * price.input_nusd_per_ktok
+        + cached * price.cached_input_nusd_per_ktok
+        + usage.output_tokens * price.output_nusd_per_ktok
+    )
+    return -(-total // 1000)
+
+
+def _n_bytes(request: Request) -> int:
+    n = 0
+    for message in request.messages:
+        n += len(message.content.encode())
+        for call in message.tool_calls:
+            n += len(call.name.encode()) + len(call.arguments.encode()) + len(call.id.encode())
+    for tool in request.tools:
+        n += len(tool.name.encode()) + len(tool.description.encode()) + len(tool.schema.encode())
+    return n
+
+
+def input_tokens_upper_bound(request: Request) -> int:
+    """No tokenizer in use makes more tokens of this request: a token covers at least one byte."""
+    n_tokens = _n_bytes(request) + _TOKENS_PER_REQUEST
+    n_tokens += _TOKENS_PER_MESSAGE * len(request.messages)
+    if request.tools:
+        n_tokens += _TOKENS_FOR_TOOLS + _TOKENS_PER_TOOL * len(request.tools)
+    return n_tokens
+
+
+def worst_case_nusd(price: Price, request: Request) -> int:
+    """The most the request can cost, in nano-dollars: nothing cached, every output token used."""
+    dearest = max(price.input_nusd_per_ktok, price.cached_input_nusd_per_ktok)
+    total = (
+        input_tokens_upper_bound(request) * dearest
+        + request.params.max_tokens * price.output_nusd_per_ktok
+    )
+    return -(-total // 1000)
+
+
+# --- timeout -------------------------------------------------------------------------------------
+
+
+def timeout(ask: Caller, *, seconds: float) -> Caller:
+    """Give up on a reply after `seconds`; the call may still be billed."""
+
+    async def timed(request: Request) -> Reply:
+        try:
+            async with asyncio.timeout(seconds) as scope:
+                return await ask(request)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+        raise CallFailed(
+            Failure("timeout", f"no reply within {seconds:g} s", maybe_billed=True)
+        ) from None
+
+    return timed
+
+
+# --- pace ----------------------------------------------------------------------------------------
+
+# Share of a minute's limit that may be used at once; the rest flows evenly, so that no minute,
+# wherever it starts, holds more than the limit.
+_BURST = 0.05
+_RECHECK_S = 1.0
+_PUSHED_BACK = frozenset({503, 529})
+
+
+class _Bucket:
+    """A token bucket: `amount` per minute. A wish larger than the bucket runs it into debt."""
+
+    def __init__(self, capacity: float, per_minute: float, clock: Clock) -> None:
+        self._capacity = capacity
+        # One part in a million slower, so that rounding can't squeeze one more into a minute.
+        self._per_s = per_minute / 60 * (1 - 1e-6)
+        self._clock = clock
+        self._level = capacity
+        self._at = clock()
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._level = min(self._capacity, self._level + (now - self._at) * self._per_s)
+        self._at = now
+
+    def wait_s(self, amount: float) -> float:
+        self._refill()
+        return max(0.0, (min(amount, self._capacity) - self._level) / self._per_s)
+
+    def take(self, amount: float) -> None:
+        self._level -= amount
+
+    def give(self, amount: float) -> None:
+        self._refill()
+        self._level = min(self._capacity, self._level + amount)
+
+
+class _Gate:
+    """Lets calls of one model through, first come first served, at the pace its limits allow.
+
+    The window (calls in flight) is additive increase, multiplicative decrease: a push-back halves
+    it, once for all the calls that were in flight together, and every reply adds 1/window.
+    """
+
+    def __init__(self, limits: Limits, *, clock: Clock, sleep: Sleep) -> None:
+        self._connections = max(1, limits.connections)
+        self._clock = clock
+        self._sleep = sleep
+        self._window = float(self._connections)
+        self._n_in_flight = 0
+        self._n_entered = 0
+        self._cut_at = 0
+        self._held_until = float("-inf")
+        self._line = asyncio.Lock()
+        self._room: asyncio.Future[None] | None = None
+        rpm, tpm = limits.rpm, limits.tpm
+        burst = 0 if rpm is None else int(rpm * _BURST)
+        self._requests = None if rpm is None else _Bucket(1 + burst, rpm - burst, clock)
+        self._tokens = None if tpm is None else _Bucket(tpm * _BURST, tpm * (1 - _BURST), clock)
+
+    async def enter(self, n_tokens: int) -> int:
+        """Wait for a place; the number of the call, to be given back on a push-back."""
+        async with self._line:
+            while True:
+                if self._n_in_flight >= int(self._window):
+                    self._room = asyncio.get_running_loop().create_future()
+                    await self._room
+                    continue
+                wait_s = self._wait_s(n_tokens)
+                if wait_s <= 0:
+                    break
+                # Not the whole wait at once: corrections may have made it shorter by then.
+                await self._sleep(min(wait_s, _RECHECK_S))
+            if self._requests is not None:
+                self._requests.take(1)
+            if self._tokens is not None:
+                self._tokens.take(n_tokens)
+            self._n_in_flight += 1
+            self._n_entered += 1
+            return self._n_entered
+
+    def _wait_s(self, n_tokens: int) -> float:
+        wait_s = self._held_until - self._clock()
+        if self._requests is not None:
+            wait_s = max(wait_s, self._requests.wait_s(1))
+        if self._tokens is not None:
+            wait_s = max(wait_s, self._tokens.wait_s(n_tokens))
+        return wait_s
+
+    def replied(self, reply: Reply, n_tokens: int) -> None:
+        if self._window < self._connections:
+            self._window = min(self._connections, self._window + 1 / self._window)
+        if self._tokens is not None and reply.usage is not None:
+            used = reply.usage.input_tokens + reply.usage.output_tokens
+            self._tokens.give(n_tokens - used)
+
+    def failed(self, failure: Failure, number: int) -> None:
+        pushed_back = failure.kind == "rate_limited" or failure.http_status in _PUSHED_BACK
+        if not pushed_back:
+            return
+        if failure.retry_after_s is not None:
+            held = self._clock() + min(failure.retry_after_s, MAX_WAIT_S)
+            self._held_until = max(self._held_until, held)
+        if number > self._cut_at:
+            self._window = max(1.0, min(self._window, self._n_in_flight) / 2)
+            self._cut_at = self._n_entered
+
+    def leave(self) -> None:
+        self._n_in_flight -= 1
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+
+def _expected_tokens(request: Request) -> int:
+    # About three bytes a token: providers reserve by a guess of this sort too.
+    return _n_bytes(request) // 3 + 8 * len(request.messages) + request.params.max_tokens
+
+
+def pace(ask: Caller, *, limits: Limits, clock: Clock, sleep: Sleep) -> Caller:
+    """Keep to a model's limits, and to what its server shows it can bear.
+
+    Never more than `limits.rpm` calls start in any 60 s. Tokens count as expected input plus the
+    whole output limit, corrected when the reply tells. At most `limits.connections` calls are in
+    flight; a push-back (429, 503, 529) halves that, success brings it back one by one.
+    `Retry-After` holds all of the model's calls. `clock` and `sleep` are in seconds.
+    """
+    gate = _Gate(limits, clock=clock, sleep=sleep)
+
+    async def paced(request: Request) -> Reply:
+        n_tokens = 0 if limits.tpm is None else _expected_tokens(request)
+        number = await gate.enter(n_tokens)
+        try:
+            reply = await ask(request)
+            gate.replied(reply, n_tokens)
+            return reply
+        except CallFailed as failed:
+            gate.failed(failed.failure, number)
+            raise
+        finally:
+            gate.leave()
+
+    return paced
+
+
+# --- budget --------------------------------------------------------------------------------------
+
+
+class Budget:
+    """Money reserved before it is spent, in nano-dollars. `limit_nusd` None: no limit.
+
+    `spent_nusd` + `reserved_nusd` never passes the limit, so neither does what is spent.
+    """
+
+    def __init__(self, limit_nusd: int | None, spent_nusd: int = 0) -> None:
+        self.limit_nusd = limit_nusd
+        self.spent_nusd = spent_nusd
+        self.reserved_nusd = 0
+        self._line: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def _fits(self, nusd: int) -> bool:
+        """Raises BudgetReached where it would not fit even with nothing else in flight."""
+        if self.limit_nusd is None:
+            return True
+        if self.spent_nusd + nusd > self.limit_nusd:
+            raise BudgetReached(
+                f"the next call could cost ${nusd / 1e9:.4f} and "
+                f"${max(0, self.limit_nusd - self.spent_nusd) / 1e9:.4f} of the budget is left",
+                where="budget",
+                remedy="raise the budget to go on; everything paid for is on record",
+            )
+        return self.spent_nusd + self.reserved_nusd + nusd <= self.limit_nusd
+
+    async def reserve(self, nusd: int) -> None:
+        """Set the money aside, waiting first come first served until calls in flight settle.
+
+        Raises BudgetReached where waiting can't help.
+        """
+        if self._fits(nusd) and not self._line:
+            self.reserved_nusd += nusd
+            return
+        place = (nusd, asyncio.get_running_loop().create_future())
+        self._line.append(place)
+        try:
+            await place[1]
+        except asyncio.CancelledError:
+            if place in self._line:
+                self._line.remove(place)
+            elif not place[1].cancelled() and place[1].exception() is None:
+                self.reserved_nusd -= nusd
+            self._serve()
+            raise
+
+    def settle(self, reserved_nusd: int, spent_nusd: int) -> None:
+        """Give a reservation back and count what was spent of it."""
+        self.reserved_nusd -= reserved_nusd
+        self.spent_nusd += spent_nusd
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._line:
+            nusd, place = self._line[0]
+            if not place.done():
+                try:
+                    if not self._fits(nusd):
+                        return
+                    self.reserved_nusd += nusd
+                    place.set_result(None)
+                except BudgetReached as reached:
+                    place.set_exception(reached)
+            self._line.popleft()
+
+
+def within(ask: Caller, *, budget: Budget, price: Price) -> Caller:
+    """Reserve a call's worst case before it is made and settle what it cost after.
+
+    A reply without usage, and a call whose fate is unknown, count at their worst case. The cost of
+    a failed call is put into its `CallFailed.cost_nusd`. Raises BudgetReached.
+    """
+
+    async def paid(request: Request) -> Reply:
+        worst = worst_case_nusd(price, request)
+        await budget.reserve(worst)
+        spent = worst  # stands if the call is cancelled: it was perhaps sent
+        try:
+            reply = await ask(request)
+            if reply.usage is not None:
+                spent = cost_nusd(price, reply.usage)
+            return reply
+        except CallFailed as failed:
+            failure = failed.failure
+            if failure.maybe_billed:
+                spent = worst
+            else:
+                spent = 0 if failure.usage is None else cost_nusd(price, failure.usage)
+            failed.cost_nusd = spent
+            raise
+        finally:
+            budget.settle(worst, spent)
+
+    return paid
+
+
+# --- retry ---------------------------------------------------------------------------------------
+
+_FIRST_WAIT_S = 1.0
+_LONGEST_BACKOFF_S = 60.0
+
+
+def retry(
+    ask: Caller,
+    *,
+    attempts: int,
+    sleep: Sleep,
+    rng: random.Random,
+    on_failure: Callable[[Request, CallFailed], Awaitable[None]],
+) -> Caller:
+    """Ask again after a failure that may pass, at most `attempts` times in all.
+
+    Waits 1, 2, 4, … 60 s, each times a random share in [0.5, 1], and at least as long as the
+    server asked; a wish longer than MAX_WAIT_S ends it. Every failed attempt, the last too, is
+    told to `on_failure` before anything else happens.
+    """
+    if attempts < 1:
+        raise ValueError(f"attempts must be at least 1, not {attempts}")
+
+    async def persistent(request: Request) -> Reply:
+        backoff_s = _FIRST_WAIT_S
+        for left in range(attempts - 1, -1, -1):
+            try:
+                return await ask(request)
+            except CallFailed as failed:
+                await on_failure(request, failed)
+                asked_s = failed.failure.retry_after_s or 0.0
+                if not left or failed.failure.kind not in RETRYABLE or asked_s > MAX_WAIT_S:
+                    raise
+            jittered_s = backoff_s * rng.uniform(0.5, 1.0)
+            # The jitter is kept on top of the server's wish: else all would come back at once.
+            await sleep(asked_s + jittered_s if asked_s > 0 else jittered_s)
+            backoff_s = min(_LONGEST_BACKOFF_S, backoff_s * 2)
+        raise AssertionError("the last attempt returns or raises")
+
+    return persistent
+
+
+# --- record --------------------------------------------------------------------------------------
+
+
+class _Flight:
+    """A call under way and how many wait for it. `landed`: its reply is there and being stored."""
+
+    __slots__ = ("landed", "n_waiting", "task")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[Reply] | None = None
+        self.n_waiting = 0
+        self.landed = False
+
+
+def recorded(
+    ask: Caller,
+    *,
+    lookup: Callable[[bytes], Reply | None],
+    store: Callable[[bytes, Request, Reply], Awaitable[None]],
+) -> Caller:
+    """Ask only for what is not on record, and put every reply on record before it is given.
+
+    Keys are `records.digest(request)`. Equal requests at the same time make one call: all get its
+    reply or its failure. Cancelling one of them leaves the call to the others; cancelling the last
+    cancels the call, unless its reply is already there: a paid reply is stored first.
+    """
+    flights: dict[bytes, _Flight] = {}
+
+    async def fly(key: bytes, request: Request, flight: _Flight) -> Reply:
+        try:
+            reply = await ask(request)
+            flight.landed = True
+            await store(key, request, reply)
+            return reply
+        finally:
+            flights.pop(key, None)
+
+    async def known(request: Request) -> Reply:
+        key = digest(request)
+        flight = flights.get(key)
+        if flight is None:
+            reply = lookup(key)
+            if reply is not None:
+                return reply
+            flight = flights[key] = _Flight()
+            flight.task = asyncio.create_task(fly(key, request, flight))
+        task = flight.task
+        assert task is not None  # noqa: S101 - set in the same step that made the flight
+        flight.n_waiting += 1
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled() and flight.n_waiting == 1:
+                if not flight.landed:
+                    task.cancel()
+                await asyncio.wait({task})
+            raise
+        finally:
+            flight.n_waiting -= 1
+
+    return known
