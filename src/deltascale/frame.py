@@ -1,0 +1,109 @@
+"""From ledger to aligned arrays: one frame per dataset, every cell over the same items.
+
+Axes: C cells, I items in subset order, E epochs, T turns. What is planned but missing is NaN, so
+that nothing can be left out of a count by accident. Pure once the ledger is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltascale.ledger import Ledger, Planned
+from deltascale.records import Cell
+
+__all__ = ["OUTCOMES", "Frame", "load"]
+
+OUTCOMES = ("ok", "no_answer", "truncated", "refused", "filtered", "failed", "budget", "not_asked")
+"""The codes of `outcome_CIET`; `not_asked` is planned, but has no sample on record yet."""
+
+_NOT_ASKED = OUTCOMES.index("not_asked")
+_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One dataset of a study.
+
+    `score_CIET` in [0, 1]; NaN where no answer is known (a call failed, the budget ended, or the
+    sample was not asked yet), and beyond what is planned for a cell (`planned_CIE` False).
+    `answer_CIET` numbers distinct answers of an item from 0; -1 is no answer.
+    `cost_nusd_CIET` is the cost as deployed of that turn alone, and so are the tokens.
+    `others[name]` are secondary scores, shaped like `score_CIET`.
+    """
+
+    dataset: str
+    cells: tuple[Cell, ...]
+    items: tuple[str, ...]
+    clusters: tuple[str, ...]
+    planned_CIE: NDArray[np.bool_]
+    score_CIET: Floats
+    outcome_CIET: NDArray[np.int8]
+    answer_CIET: NDArray[np.int32]
+    n_calls_CIET: NDArray[np.int32]
+    input_tokens_CIET: NDArray[np.int64]
+    output_tokens_CIET: NDArray[np.int64]
+    cost_nusd_CIET: NDArray[np.int64]
+    others: Mapping[str, Floats]
+
+    @property
+    def n_turns(self) -> int:
+        return int(self.score_CIET.shape[3])
+
+
+def load(ledger: Ledger) -> tuple[Frame, ...]:
+    """Every dataset on record, in the order of their names."""
+    by_dataset: dict[str, list[Planned]] = {}
+    for planned in ledger.cells():
+        by_dataset.setdefault(planned.cell.dataset, []).append(planned)
+    return tuple(_frame(ledger, name, cells) for name, cells in sorted(by_dataset.items()))
+
+
+def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
+    items = ledger.items(dataset)
+    n_epochs = max(planned.n_epochs for planned in cells)
+    n_turns = max(planned.n_turns for planned in cells)
+    shape = (len(cells), len(items), n_epochs, n_turns)
+    score = np.full(shape, np.nan)
+    outcome = np.full(shape, _NOT_ASKED, dtype=np.int8)
+    answer = np.full(shape, -1, dtype=np.int32)
+    n_calls = np.zeros(shape, dtype=np.int32)
+    tokens_in, tokens_out, cost = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+    planned_CIE = np.zeros(shape[:3], dtype=np.bool_)
+    others: dict[str, Floats] = {}
+    answer_codes: list[dict[str, int]] = [{} for _ in items]
+    for c, planned in enumerate(cells):
+        planned_CIE[c, : planned.n_items, : planned.n_epochs] = True
+        for position, epoch, turn in ledger.turns(planned.cell):
+            at = (c, position, epoch, turn.turn)
+            outcome[at] = _CODE[turn.outcome]
+            n_calls[at] = turn.n_calls
+            tokens_in[at], tokens_out[at] = turn.input_tokens, turn.output_tokens
+            cost[at] = turn.cost_nusd
+            if turn.score is not None:
+                score[at] = turn.score
+            if turn.answer is not None:
+                codes = answer_codes[position]
+                answer[at] = codes.setdefault(turn.answer, len(codes))
+            for name, value in turn.others.items():
+                others.setdefault(name, np.full(shape, np.nan))[at] = value
+    return Frame(
+        dataset=dataset,
+        cells=tuple(planned.cell for planned in cells),
+        items=tuple(item for item, _ in items),
+        clusters=tuple(cluster for _, cluster in items),
+        planned_CIE=planned_CIE,
+        score_CIET=score,
+        outcome_CIET=outcome,
+        answer_CIET=answer,
+        n_calls_CIET=n_calls,
+        input_tokens_CIET=tokens_in,
+        output_tokens_CIET=tokens_out,
+        cost_nusd_CIET=cost,
+        others=others,
+    )

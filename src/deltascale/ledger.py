@@ -1,0 +1,453 @@
+"""The durable record: every call, failure, sample and turn, in one SQLite file.
+
+One thread writes. It commits whatever has gathered while the last commit was under way, so that a
+run of many connections pays for one flush per group and not per call. Readers use their own
+connection and may look while a run writes (WAL). It knows nothing of providers or protocols.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import TypeAlias
+
+import msgspec
+
+from deltascale.errors import LedgerMistake
+from deltascale.records import Cell, Failure, Item, Message, Reply, Request, Sample, Turn
+
+__all__ = ["SCHEMA_VERSION", "Ledger", "Planned", "Spent", "read", "write"]
+
+SCHEMA_VERSION = 1
+_APPLICATION_ID = 0x44656C74  # "Delt": tells our files from other SQLite files
+_SCHEMA = """
+CREATE TABLE calls(
+  id INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, model TEXT NOT NULL,
+  request BLOB NOT NULL, reply BLOB NOT NULL, raw BLOB NOT NULL,
+  cost_nusd INTEGER NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE failures(
+  id INTEGER PRIMARY KEY, key BLOB NOT NULL, model TEXT NOT NULL, kind TEXT NOT NULL,
+  failure BLOB NOT NULL, cost_nusd INTEGER NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE cells(
+  id TEXT PRIMARY KEY, model TEXT NOT NULL, dataset TEXT NOT NULL, protocol TEXT NOT NULL,
+  temperature REAL NOT NULL, n_items INTEGER NOT NULL, n_epochs INTEGER NOT NULL,
+  n_turns INTEGER NOT NULL) STRICT;
+CREATE TABLE items(
+  dataset TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, cluster TEXT NOT NULL,
+  stratum TEXT NOT NULL, PRIMARY KEY(dataset, position), UNIQUE(dataset, id))
+  STRICT, WITHOUT ROWID;
+CREATE TABLE samples(
+  id INTEGER PRIMARY KEY, cell TEXT NOT NULL, item TEXT NOT NULL, epoch INTEGER NOT NULL,
+  outcome TEXT NOT NULL, UNIQUE(cell, item, epoch)) STRICT;
+CREATE TABLE turns(
+  sample INTEGER NOT NULL, turn INTEGER NOT NULL, outcome TEXT NOT NULL, answer TEXT, score REAL,
+  others TEXT NOT NULL, call TEXT NOT NULL, n_calls INTEGER NOT NULL,
+  input_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL, cost_nusd INTEGER NOT NULL,
+  PRIMARY KEY(sample, turn)) STRICT, WITHOUT ROWID;
+CREATE TABLE observations(
+  key BLOB PRIMARY KEY, tool TEXT NOT NULL, arguments TEXT NOT NULL, result TEXT NOT NULL,
+  at REAL NOT NULL) STRICT;
+"""
+
+_encode = msgspec.json.Encoder().encode
+_reply = msgspec.json.Decoder(Reply)
+_failure = msgspec.json.Decoder(Failure)
+_others = msgspec.json.Decoder(dict[str, float])
+_request = msgspec.json.Decoder(Request)
+
+_TURN_COLUMNS = (
+    "turn,outcome,answer,score,others,call,n_calls,"
+    "input_tokens,cached_input_tokens,output_tokens,cost_nusd"
+)
+
+_Row: TypeAlias = tuple[object, ...]
+_Statement: TypeAlias = tuple[str, _Row]
+_Write: TypeAlias = tuple[tuple[_Statement, ...], "asyncio.Future[None] | None"]
+
+
+class _Packed(bytes):
+    """A column that the writer's thread compresses: prompts and wire bodies shrink to a third."""
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """What a ledger holds of calls and money. `uncertain_nusd` is the part of `spent_nusd` that
+    was set aside for calls whose fate is unknown: sent, but never answered."""
+
+    n_calls: int
+    n_failures: int
+    spent_nusd: int
+    uncertain_nusd: int
+
+
+class Planned(msgspec.Struct, frozen=True):
+    """A cell and how much of it is planned: the first `n_items` of its dataset × `n_epochs`."""
+
+    cell: Cell
+    n_items: int
+    n_epochs: int
+    n_turns: int
+
+    @property
+    def n_samples(self) -> int:
+        return self.n_items * self.n_epochs
+
+
+class Ledger:
+    """An open ledger. Made by `read` and `write`; closed by their `with` block."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, writer: _Writer | None) -> None:
+        self.path = path
+        self._connection = connection
+        self._writer = writer
+
+    def reply(self, key: bytes) -> Reply | None:
+        """The reply on record for this call, or None. Without `raw`."""
+        row = self._connection.execute("SELECT reply FROM calls WHERE key=?", (key,)).fetchone()
+        return None if row is None else _reply.decode(row[0])
+
+    def messages(self, key: bytes) -> tuple[Message, ...]:
+        """The prompt of a call on record; empty where there is none."""
+        row = self._connection.execute("SELECT request FROM calls WHERE key=?", (key,)).fetchone()
+        return () if row is None else _request.decode(zlib.decompress(row[0])).messages
+
+    def observation(self, key: bytes) -> str | None:
+        """What a tool gave for this use of it, or None where it was not used yet."""
+        row = self._connection.execute(
+            "SELECT result FROM observations WHERE key=?", (key,)
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    async def keep_reply(self, key: bytes, request: Request, reply: Reply, cost_nusd: int) -> None:
+        """Keep a paid reply; returns when it is on the disk."""
+        await self._write_durably(
+            "INSERT OR IGNORE INTO calls(key,model,request,reply,raw,cost_nusd,at)"
+            " VALUES(?,?,?,?,?,?,?)",
+            (
+                key,
+                request.model,
+                _Packed(_encode(request)),
+                _encode(msgspec.structs.replace(reply, raw=b"")),
+                _Packed(reply.raw),
+                cost_nusd,
+                time.time(),
+            ),
+        )
+
+    async def keep_failure(
+        self, key: bytes, request: Request, failure: Failure, cost_nusd: int
+    ) -> None:
+        """Keep a failed attempt with what it may have cost; returns when it is on the disk."""
+        await self._write_durably(
+            "INSERT INTO failures(key,model,kind,failure,cost_nusd,at) VALUES(?,?,?,?,?,?)",
+            (key, request.model, failure.kind, _encode(failure), cost_nusd, time.time()),
+        )
+
+    async def keep_observation(self, key: bytes, tool: str, arguments: str, result: str) -> None:
+        """Keep what a tool gave; returns when it is on the disk."""
+        await self._write_durably(
+            "INSERT OR REPLACE INTO observations VALUES(?,?,?,?,?)",
+            (key, tool, arguments, result, time.time()),
+        )
+
+    def keep_items(self, dataset: str, items: Sequence[Item]) -> None:
+        """Keep the items of a dataset in subset order. Does not wait.
+
+        Subsets are nested, so a later, larger subset only adds to an earlier one.
+        """
+        self._write(
+            *(
+                (
+                    "INSERT OR IGNORE INTO items VALUES(?,?,?,?,?)",
+                    (dataset, position, item.id, item.cluster or item.id, item.stratum),
+                )
+                for position, item in enumerate(items)
+            )
+        )
+
+    def keep_cell(self, cell: Cell, *, n_items: int, n_epochs: int, n_turns: int) -> None:
+        """Keep a cell's factors under its id, and how much of it is planned. Does not wait."""
+        factors = (cell.id, cell.model, cell.dataset, cell.protocol, cell.temperature)
+        self._write(
+            (
+                "INSERT INTO cells VALUES(?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET"
+                " n_items=MAX(n_items,excluded.n_items),"
+                " n_epochs=MAX(n_epochs,excluded.n_epochs)",
+                (*factors, n_items, n_epochs, n_turns),
+            )
+        )
+
+    def keep_sample(self, sample: Sample, turns: tuple[Turn, ...]) -> None:
+        """Keep a sample's turns. Does not wait: replay makes them anew from the calls."""
+        name = (sample.cell.id, sample.item.id, sample.epoch)
+        self._write(
+            (
+                "INSERT INTO samples(cell,item,epoch,outcome) VALUES(?,?,?,?)"
+                " ON CONFLICT(cell,item,epoch) DO UPDATE SET outcome=excluded.outcome",
+                (*name, turns[-1].outcome),
+            ),
+            *(
+                (
+                    f"INSERT OR REPLACE INTO turns(sample,{_TURN_COLUMNS})"  # noqa: S608
+                    " SELECT id,?,?,?,?,?,?,?,?,?,?,? FROM samples"
+                    " WHERE cell=? AND item=? AND epoch=?",
+                    (
+                        turn.turn,
+                        turn.outcome,
+                        turn.answer,
+                        turn.score,
+                        _encode(turn.others).decode(),
+                        turn.call,
+                        turn.n_calls,
+                        turn.input_tokens,
+                        turn.cached_input_tokens,
+                        turn.output_tokens,
+                        turn.cost_nusd,
+                        *name,
+                    ),
+                )
+                for turn in turns
+            ),
+        )
+
+    def cells(self) -> tuple[Planned, ...]:
+        """Every cell on record, in the order of its factors."""
+        rows = self._connection.execute(
+            "SELECT model,dataset,protocol,temperature,n_items,n_epochs,n_turns FROM cells"
+            " ORDER BY 2,3,4,1"
+        )
+        return tuple(Planned(Cell(*row[:4]), *row[4:]) for row in rows)
+
+    def items(self, dataset: str) -> tuple[tuple[str, str], ...]:
+        """A dataset's items in subset order: id and cluster."""
+        rows = self._connection.execute(
+            "SELECT id,cluster FROM items WHERE dataset=? ORDER BY position", (dataset,)
+        )
+        return tuple(rows)
+
+    def turns(self, cell: Cell) -> Iterator[tuple[int, int, Turn]]:
+        """A cell's turns on record: the item's position in its dataset, the epoch and the turn."""
+        rows = self._connection.execute(
+            f"SELECT position,epoch,{_TURN_COLUMNS}"  # noqa: S608 - our own column names
+            " FROM samples JOIN items ON items.id=samples.item AND items.dataset=?"
+            " JOIN turns ON turns.sample=samples.id WHERE cell=?",
+            (cell.dataset, cell.id),
+        )
+        for position, epoch, number, outcome, answer, score, others, *rest in rows:
+            turn = Turn(number, outcome, answer, score, _others.decode(others), *rest)
+            yield position, epoch, turn
+
+    def outcomes(self) -> dict[str, dict[str, int]]:
+        """For each cell id, how many samples ended in each outcome."""
+        found: dict[str, dict[str, int]] = {}
+        for cell, outcome, count in self._connection.execute(
+            "SELECT cell,outcome,COUNT(*) FROM samples GROUP BY cell,outcome"
+        ):
+            found.setdefault(cell, {})[outcome] = count
+        return found
+
+    def failures(self) -> Iterator[tuple[str, Failure]]:
+        """Every failed attempt, with the model it was meant for, oldest first."""
+        for model, failure in self._connection.execute("SELECT model,failure FROM failures"):
+            yield model, _failure.decode(failure)
+
+    def served(self) -> tuple[tuple[str, str], ...]:
+        """The pairs (model asked, version served) on record."""
+        rows = self._connection.execute(
+            "SELECT DISTINCT model, reply ->> '$.model_served' FROM calls ORDER BY 1, 2"
+        )
+        return tuple((asked, version or "") for asked, version in rows)
+
+    def spent(self) -> Spent:
+        """Calls and money on record, failures included."""
+        calls, paid = self._connection.execute(
+            "SELECT COUNT(*), COALESCE(SUM(cost_nusd),0) FROM calls"
+        ).fetchone()
+        failures, uncertain = self._connection.execute(
+            "SELECT COUNT(*), COALESCE(SUM(cost_nusd),0) FROM failures"
+        ).fetchone()
+        return Spent(calls, failures, paid + uncertain, uncertain)
+
+    def _write(self, *statements: _Statement, done: asyncio.Future[None] | None = None) -> None:
+        if self._writer is None:
+            raise RuntimeError("this ledger was opened for reading")
+        self._writer.put((statements, done))
+
+    async def _write_durably(self, statement: str, row: _Row) -> None:
+        done = asyncio.get_running_loop().create_future()
+        self._write((statement, row), done=done)
+        await done
+
+
+@contextmanager
+def read(path: Path) -> Iterator[Ledger]:
+    """Open an existing ledger for reading, also while a run writes to it.
+
+    Raises LedgerMistake where it is absent, not a ledger, or of another schema version.
+    """
+    if not path.is_file():
+        raise LedgerMistake(
+            "there is no ledger here", where=str(path), remedy="run the study first"
+        )
+    with closing(_connect(path)) as connection:
+        _check(path, connection)
+        connection.execute("PRAGMA query_only=1")
+        yield Ledger(path, connection, None)
+
+
+@contextmanager
+def write(path: Path) -> Iterator[Ledger]:
+    """Open or make a ledger for one run. Leaving the block waits for all that was kept.
+
+    Raises LedgerMistake where another run holds it, it is not a ledger, or of another version.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(f"{path}.lock", blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise LedgerMistake(
+            "another run is writing to this ledger",
+            where=str(path),
+            remedy="wait for it or stop it, or give this run a directory of its own with --out",
+        ) from None
+    try:
+        with closing(_connect(path)) as connection:
+            _create_or_check(path, connection)
+            writer = _Writer(path)
+            try:
+                yield Ledger(path, connection, writer)
+            finally:
+                writer.close()
+    finally:
+        lock.release()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+    connection.execute("PRAGMA mmap_size=268435456")
+    return connection
+
+
+def _create_or_check(path: Path, connection: sqlite3.Connection) -> None:
+    if path.stat().st_size:
+        _check(path, connection)
+        return
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.executescript(
+        f"BEGIN IMMEDIATE; PRAGMA application_id={_APPLICATION_ID};"
+        f" PRAGMA user_version={SCHEMA_VERSION}; {_SCHEMA} COMMIT;"
+    )
+
+
+def _check(path: Path, connection: sqlite3.Connection) -> None:
+    try:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        raise LedgerMistake(
+            f"this is not a ledger ({error})", where=str(path), remedy="choose another --out"
+        ) from None
+    if application != _APPLICATION_ID:
+        raise LedgerMistake(
+            "this is a database, but not a ledger", where=str(path), remedy="choose another --out"
+        )
+    if version != SCHEMA_VERSION:
+        raise LedgerMistake(
+            f"the ledger has schema {version}, this deltascale reads {SCHEMA_VERSION}",
+            where=str(path),
+            remedy="use the deltascale that wrote it, or a newer one",
+        )
+
+
+class _Writer:
+    """The one thread that writes. Whatever gathers during a commit goes into the next."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def put(self, row: _Write) -> None:
+        if self._error is not None:
+            raise RuntimeError(f"the ledger can't be written: {self._error}") from self._error
+        self._queue.put(row)
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None:
+            raise LedgerMistake(
+                f"the ledger can't be written: {self._error}",
+                where=str(self._path),
+                remedy="make room on the disk and run again: what was kept before is safe",
+            )
+
+    def _run(self) -> None:
+        with closing(_connect(self._path)) as connection:
+            connection.execute("PRAGMA synchronous=FULL")
+            closing_down = False
+            while not closing_down:
+                group, closing_down = self._gather()
+                if group:
+                    self._commit(connection, group)
+
+    def _gather(self) -> tuple[list[_Write], bool]:
+        group: list[_Write] = []
+        row = self._queue.get()
+        while row is not None:
+            group.append(row)
+            try:
+                row = self._queue.get_nowait()
+            except Empty:
+                return group, False
+        return group, True
+
+    def _commit(self, connection: sqlite3.Connection, group: list[_Write]) -> None:
+        error: BaseException | None = None
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for statements, _ in group:
+                for statement, row in statements:
+                    connection.execute(statement, _compress(row))
+            connection.execute("COMMIT")
+        except sqlite3.Error as failed:
+            self._error = error = failed
+        _settle([done for _, done in group if done is not None], error)
+
+
+def _compress(row: _Row) -> _Row:
+    return tuple(zlib.compress(c, 1) if type(c) is _Packed else c for c in row)
+
+
+def _settle(waiting: list[asyncio.Future[None]], error: BaseException | None) -> None:
+    """Wake the waiters in their own loops; one call per loop and group."""
+    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    for done in waiting:
+        loops.setdefault(done.get_loop(), []).append(done)
+    for loop, futures in loops.items():
+        try:
+            loop.call_soon_threadsafe(_wake, futures, error)
+        except RuntimeError:
+            continue  # the loop is closed: nobody waits any more
+
+
+def _wake(futures: list[asyncio.Future[None]], error: BaseException | None) -> None:
+    for done in futures:
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(RuntimeError(f"the ledger can't be written: {error}"))
