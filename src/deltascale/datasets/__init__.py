@@ -1,0 +1,171 @@
+"""Where items come from: benchmarks by name, people's own files, and subsets of both.
+
+Knows nothing of scorers but their names. Importing this module loads no benchmark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deltascale.datasets.fetch import Cache
+from deltascale.datasets.subsets import Mode
+from deltascale.errors import DatasetMistake
+from deltascale.records import DatasetSpec, Item
+
+__all__ = ["Cache", "Dataset", "Loaded", "find", "load", "names"]
+
+GROUP = "deltascale.datasets"
+"""Entry points of this group are datasets: the name, and the path of a `Dataset`."""
+
+_BUILTIN = {
+    "demo-choices": "deltascale.datasets.demo:CHOICES",
+    "demo-sums": "deltascale.datasets.demo:SUMS",
+    "gsm8k": "deltascale.datasets.gsm8k:GSM8K",
+    "humaneval": "deltascale.datasets.humaneval:HUMANEVAL",
+    "mathbench": "deltascale.datasets.mathbench:MATHBENCH",
+    "superglue": "deltascale.datasets.superglue:SUPERGLUE",
+    "toolqa": "deltascale.datasets.toolqa:TOOLQA",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A benchmark that can be had by name.
+
+    `load(spec, cache)` returns every item in the benchmark's own order; it may download through
+    `fetch` only. `scorer` names the scorer that judges it. `stratified` is how subsets are drawn,
+    `max_items` the number of units there are (None: not known before loading).
+    `output_tokens` is the typical length of one answer, for estimates before the first call;
+    `source` says which version of which file the items come from.
+    """
+
+    name: str
+    summary: str
+    licence: str
+    homepage: str
+    scorer: str
+    stratified: Mode
+    max_items: int | None
+    output_tokens: int
+    load: Callable[[DatasetSpec, Cache], tuple[Item, ...]]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The items of one dataset of a study, in subset order: the first n of it.
+
+    `n_available` counts the units that could be had. `digest` is the SHA-256 of the ids, in order.
+    A unit is one item, except where a question is asked in several variants (MathBench circular).
+    """
+
+    spec: DatasetSpec
+    items: tuple[Item, ...]
+    scorer: str
+    n_available: int
+    digest: str
+    source: str
+    output_tokens: int
+    warnings: tuple[str, ...] = ()
+
+
+def names() -> tuple[str, ...]:
+    """Every benchmark that can be named: the built-in ones and those of installed plugins."""
+    return tuple(sorted({*_BUILTIN, *_plugins()}))
+
+
+def find(name: str) -> Dataset:
+    """The dataset of this name, or at this dotted path (`package.module:OBJECT`).
+
+    Raises:
+        DatasetMistake: there is none, or what is there is not a `Dataset`.
+    """
+    path = name if ":" in name else _BUILTIN.get(name) or _plugins().get(name)
+    if path is None:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name.lower(), names(), n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names())}"
+        raise DatasetMistake(f"unknown dataset {name!r}", remedy=hint)
+    found = _import(path, name)
+    if not isinstance(found, Dataset):
+        raise DatasetMistake(
+            f"{path} is a {type(found).__name__}, not a deltascale.datasets.Dataset",
+            where=f"dataset {name!r}",
+        )
+    return found
+
+
+def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Loaded:
+    """Load a dataset and take the first n of its subset order.
+
+    n is `spec.items`, else `items`, else everything. More than there are is not a mistake: all are
+    taken and a warning says so. Nothing is ever drawn twice.
+
+    Raises:
+        DatasetMistake: the dataset is unknown, can't be had or can't be read.
+    """
+    from deltascale.datasets import subsets
+
+    wanted = spec.items if spec.items is not None else items
+    if wanted is not None and wanted < 1:
+        raise DatasetMistake(
+            f"{wanted} items", where=f"dataset {spec.name!r}", remedy="ask for at least 1"
+        )
+    if spec.file:
+        from deltascale.datasets import table
+
+        read = table.read(spec)
+        every, scorer, source, output_tokens = read.items, read.scorer, read.source, 256
+        mode: Mode = "proportional"
+    else:
+        dataset = find(spec.name)
+        every, scorer, source = dataset.load(spec, cache), dataset.scorer, dataset.source
+        output_tokens, mode = dataset.output_tokens, dataset.stratified
+    units = subsets.order(every, benchmark=spec.name, seed=seed, mode=mode)
+    taken = tuple(item for unit in units[:wanted] for item in unit)
+    return Loaded(
+        spec=spec,
+        items=taken,
+        scorer=spec.scorer or scorer,
+        n_available=len(units),
+        digest=subsets.digest(taken),
+        source=source,
+        output_tokens=output_tokens,
+        warnings=_warnings(spec.name, wanted, len(units)),
+    )
+
+
+def _warnings(name: str, wanted: int | None, n_available: int) -> tuple[str, ...]:
+    if wanted is None or wanted <= n_available:
+        return ()
+    return (f"{name}: {wanted} items wanted, {n_available} there are; all {n_available} are used",)
+
+
+def _plugins() -> dict[str, str]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point.value for point in entry_points(group=GROUP)}
+
+
+def _import(path: str, name: str) -> object:
+    from importlib import import_module
+
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        if name in _BUILTIN:
+            what, remedy = "this benchmark is not part of this version", "see `deltascale datasets`"
+        else:
+            what, remedy = f"there is no module {error.name!r}", "install the package it is in"
+        raise DatasetMistake(what, where=f"dataset {name!r}", remedy=remedy) from error
+    except AttributeError as error:
+        raise DatasetMistake(
+            f"{module} has no {attribute!r}",
+            where=f"dataset {name!r}",
+            remedy="write it like package.module:OBJECT",
+        ) from error

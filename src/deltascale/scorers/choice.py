@@ -1,0 +1,108 @@
+"""Answers that are one of several lettered options.
+
+Looked for, first hit wins: a boxed letter; a letter after "the answer is" and the like (English or
+Chinese); a letter called the correct option; a last line that is a letter; a boxed, cued or last
+line that is the text of exactly one option. A bare letter in running text is never an answer, so
+the article in "A train leaves" is none, and neither is a hedge such as "A or B".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+
+from deltascale.records import Item, Question, Score, Scorer
+from deltascale.scorers.reply import boxed, flatten, is_error_body, said
+
+__all__ = ["CHOICE", "extract", "judge"]
+
+_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_UNLISTED = 8
+"""Letters looked for where a question does not list its options: A to H."""
+
+_SAID = r"\banswers?\b[*_\"']*(?:[^\n.:=]{0,48}?(?:\b(?:is|be|was)\b|[:=])|(?=\s+\())"
+_CUE_TEXT = re.compile(rf"(?:{_SAID}|(?:答案)(?:是|为)?\s*:?)[\s*_:]*([^\n]+)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=32)
+def _patterns(n: int) -> tuple[re.Pattern[str], ...]:
+    """From the strongest cue to the weakest; each captures the letter."""
+    upper, lower = _ALPHABET[:n], _ALPHABET[:n].lower()
+    letter = (
+        r"[\s*_(\[\"'`$\\{]*(?:(?:text|mathrm|mathbf|textbf)\{)?\(?"
+        rf"([{upper}](?![A-Za-z'0-9])|[{lower}](?=[)\]*_.}}`\"' ]*(?:\n|$)))"
+        rf"(?![)*_]*\s*(?:,|/|&|\bor\b|\band\b)\s*[(*]*[{upper}](?![A-Za-z']))"
+    )
+    noun = r"(?:the\s+)?(?:option|choice|letter)?"
+    right = r"(?:correct|right|best)"
+    return tuple(
+        re.compile(pattern)
+        for pattern in (
+            rf"(?i:{_SAID}[\s*_:]*{noun}){letter}",
+            rf"(?:答案|故选|应选|选择)(?:是|为|选)?(?:选项)?\s*:?{letter}",
+            rf"(?i:\b{right}\s+(?:option|choice|one)\b[*_]*(?:\s+is)?\s*:?){letter}",
+            rf"(?i:\b(?:option|choice)\b){letter}[)*_]*(?=\s+(?i:is\s+(?:the\s+)?{right}))",
+            rf"(?:选项|选)(?:是|为)?\s*:?{letter}",
+        )
+    )
+
+
+def _squeezed(text: str) -> str:
+    return re.sub(r"[\s*_`$\\]+|\\text|[.。]+$", "", flatten(text)).casefold()
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The texts that may be an option written out, the likeliest first."""
+    yield from reversed(boxed(text))
+    cues = _CUE_TEXT.findall(text)
+    yield from reversed(cues)
+    yield text.rstrip().rpartition("\n")[2]
+
+
+def extract(question: Question, text: str) -> str | None:
+    """The capital letter of the option that the reply settles on, or None."""
+    text = flatten(said(text)).strip()
+    if not text or is_error_body(text):
+        return None
+    n = len(question.choices) or _UNLISTED
+    letters = _ALPHABET[:n]
+    for content in reversed(boxed(text)):
+        found = re.fullmatch(r"\s*(?:\\[a-z]+\{)?\s*\(?([A-Z])\)?[.:]?\s*\}?\s*", content)
+        if found and found[1] in letters:
+            return found[1]
+    english, chinese, *weaker = _patterns(n)
+    strong = [*english.finditer(text), *chinese.finditer(text)]
+    if strong:
+        return max(strong, key=lambda hit: hit.start())[1].upper()
+    for pattern in weaker:
+        if hits := pattern.findall(text):
+            return str(hits[-1]).upper()
+    last = text.rpartition("\n")[2]
+    bare = re.fullmatch(r"[\s*_(\[$]*([A-Za-z])[\s*_)\].:、$]*", last)
+    if bare and bare[1].upper() in letters:
+        return bare[1].upper()
+    return _by_text(question.choices, text)
+
+
+def _by_text(choices: tuple[str, ...], text: str) -> str | None:
+    """The option whose text, with or without its letter, is one of the likely lines."""
+    spelled: dict[str, set[str]] = {}
+    for letter, choice in zip(_ALPHABET, choices, strict=False):
+        for form in (choice, f"{letter}.{choice}", f"({letter}){choice}", f"{letter}){choice}"):
+            spelled.setdefault(_squeezed(form), set()).add(letter)
+    if not spelled:
+        return None
+    for line in _lines(text):
+        letters = spelled.get(_squeezed(line), set())
+        if len(letters) == 1:
+            return min(letters)
+    return None
+
+
+def judge(item: Item, answer: str, text: str) -> Score:
+    """1 where the letter is the target's, or one of the aliases'."""
+    return Score(float(answer in {item.target.strip().upper(), *item.aliases}))
+
+
+CHOICE = Scorer("choice", 1, extract, judge)
