@@ -28,6 +28,8 @@ _BUILTIN = {
     "toolqa": "deltascale.datasets.toolqa:TOOLQA",
 }
 
+_BY_SHARE: Mode = "proportional"
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
@@ -107,6 +109,7 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
         DatasetMistake: the dataset is unknown, can't be had or can't be read.
     """
     from deltascale.datasets import subsets
+    from deltascale.datasets.table import Table, read
 
     wanted = spec.items if spec.items is not None else items
     if wanted is not None and wanted < 1:
@@ -114,30 +117,27 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
             f"{wanted} items", where=f"dataset {spec.name!r}", remedy="ask for at least 1"
         )
     if spec.file:
-        from deltascale.datasets import table
-
-        read = table.read(spec)
-        every, scorer, source, output_tokens = read.items, read.scorer, read.source, 256
-        mode: Mode = "proportional"
+        found, benchmark, mode = read(spec), spec.name, _BY_SHARE
     else:
         dataset = find(spec.name)
-        every, scorer, source = dataset.load(spec, cache), dataset.scorer, dataset.source
-        output_tokens, mode = dataset.output_tokens, dataset.stratified
-    units = subsets.order(every, benchmark=spec.name, seed=seed, mode=mode)
+        every = dataset.load(spec, cache)
+        found = Table(every, dataset.scorer, dataset.source, dataset.output_tokens)
+        benchmark, mode = dataset.name, dataset.stratified
+    units = subsets.order(found.items, benchmark=benchmark, seed=seed, mode=mode)
     taken = tuple(item for unit in units[:wanted] for item in unit)
     return Loaded(
         spec=spec,
         items=taken,
-        scorer=spec.scorer or scorer,
+        scorer=spec.scorer or found.scorer,
         n_available=len(units),
         digest=subsets.digest(taken),
-        source=source,
-        output_tokens=output_tokens,
-        warnings=_warnings(spec.name, wanted, len(units)),
+        source=found.source,
+        output_tokens=found.output_tokens,
+        warnings=(*found.warnings, *_too_few(spec.name, wanted, len(units))),
     )
 
 
-def _warnings(name: str, wanted: int | None, n_available: int) -> tuple[str, ...]:
+def _too_few(name: str, wanted: int | None, n_available: int) -> tuple[str, ...]:
     if wanted is None or wanted <= n_available:
         return ()
     return (f"{name}: {wanted} items wanted, {n_available} there are; all {n_available} are used",)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 
-from deltascale.datasets import Dataset
+from deltascale.datasets import Dataset, prompts
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
-from deltascale.records import DatasetSpec, Item, Question, user
+from deltascale.records import DatasetSpec, Item, Question
 
-__all__ = ["ANSWER_FORMAT", "GSM8K", "parse"]
+__all__ = ["GSM8K", "parse"]
 
 TEST = Remote(
     "https://raw.githubusercontent.com/openai/grade-school-math/"
@@ -21,8 +21,7 @@ TEST = Remote(
     sha256="3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
 )
 N_ITEMS = 1319
-
-ANSWER_FORMAT = "Finish with the answer alone on the last line, written as: #### <number>"
+LEAD = "Work it out step by step."
 
 # Disputed by corrections that upstream never merged; kept as they are, and named in the record.
 DISPUTED = {
@@ -31,16 +30,19 @@ DISPUTED = {
 }
 
 
-def parse(lines: str) -> tuple[Item, ...]:
+def parse(lines: str, spec: DatasetSpec) -> tuple[Item, ...]:
     """Items from the text of the benchmark's JSON lines, in the order of the file.
 
     Raises:
         DatasetMistake: a line is not a problem with exactly one `####`.
     """
-    return tuple(_item(index, line) for index, line in enumerate(lines.splitlines()))
+    asks = prompts.answer_format(spec, prompts.NUMBER)
+    return tuple(
+        _item(index, line, asks, spec) for index, line in enumerate(lines.rstrip("\n").split("\n"))
+    )
 
 
-def _item(index: int, line: str) -> Item:
+def _item(index: int, line: str, asks: str, spec: DatasetSpec) -> Item:
     try:
         record = json.loads(line)
         question, answer = str(record["question"]), str(record["answer"])
@@ -56,8 +58,8 @@ def _item(index: int, line: str) -> Item:
     return Item(
         id=f"gsm8k/test/{index:04d}",
         question=Question(
-            messages=(user(f"{question}\n\nWork it out step by step. {ANSWER_FORMAT}"),),
-            answer_format=ANSWER_FORMAT,
+            messages=prompts.opening(spec, question, asks=asks, lead=LEAD),
+            answer_format=asks,
         ),
         target=gold.strip().replace(",", ""),
         stratum=f"steps{n_steps}" if n_steps < 7 else "steps7+",
@@ -66,11 +68,8 @@ def _item(index: int, line: str) -> Item:
 
 
 def _load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-    if spec.options:
-        raise DatasetMistake(
-            f"gsm8k has no setting {min(spec.options)!r}", remedy="remove it from `options`"
-        )
-    items = parse(fetch(TEST, cache).read_text(encoding="utf-8"))
+    prompts.only_options(spec)
+    items = parse(fetch(TEST, cache).read_text(encoding="utf-8"), spec)
     if len(items) != N_ITEMS:
         raise DatasetMistake(f"{len(items)} problems instead of {N_ITEMS}", where="gsm8k")
     return items
