@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deltascale import protocols
 from deltascale.frame import OUTCOMES, Frame
+from deltascale.ledger import Spent
 from deltascale.records import Cell, Estimate, ModelSpec, Regime, Study
 from deltascale.stats.clustered import clustered_mean, sign_flip_test
 from deltascale.stats.multiplicity import holm
@@ -26,7 +27,7 @@ from deltascale.stats.paired import (
     wilson_interval,
 )
 
-__all__ = ["CellResult", "TurnResult", "cells", "turns"]
+__all__ = ["CellResult", "Results", "TurnResult", "cells", "turns"]
 
 _ITEMS = "E1: this model, items like these"
 _FEW_CLUSTERS = 20
@@ -83,6 +84,16 @@ class CellResult:
     output_tokens: int
     p_holm: float | None = None
     family_size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """A study's estimates, with what they cost to get."""
+
+    study: Study
+    cells: tuple[CellResult, ...]
+    turns: tuple[TurnResult, ...]
+    spent: Spent
 
 
 def cells(frames: Sequence[Frame], study: Study) -> tuple[CellResult, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,7 +44,7 @@ from deltascale.records import (
     digest,
 )
 
-__all__ = ["Progress", "price_of", "run", "template"]
+__all__ = ["Progress", "Watch", "price_of", "run", "template"]
 
 RETRIES = 6
 """Attempts at one call before its sample is given up for this run."""
@@ -72,6 +72,10 @@ class Progress:
     stopped: dict[str, str] = field(default_factory=dict)
     budget_reached: bool = False
     interrupted: bool = False
+
+
+Watch = Callable[[Progress], Coroutine[None, None, None]]
+"""Shows the progress of a run until it is cancelled."""
 
 
 async def run(

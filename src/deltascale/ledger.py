@@ -23,7 +23,7 @@ import msgspec
 from deltascale.errors import LedgerMistake
 from deltascale.records import Cell, Failure, Item, Message, Reply, Request, Sample, Turn
 
-__all__ = ["SCHEMA_VERSION", "Ledger", "Planned", "Spent", "read", "write"]
+__all__ = ["SCHEMA_VERSION", "Ledger", "Planned", "Spent", "Status", "read", "write"]
 
 SCHEMA_VERSION = 1
 _APPLICATION_ID = 0x44656C74  # "Delt": tells our files from other SQLite files
@@ -98,6 +98,16 @@ class Planned(msgspec.Struct, frozen=True):
     @property
     def n_samples(self) -> int:
         return self.n_items * self.n_epochs
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How far a study is. `by_cell` counts each cell's samples by outcome; `failures` has, by model
+    and kind, how many attempts failed and one of them; `served` pairs models asked and served."""
+
+    spent: Spent
+    by_cell: tuple[tuple[Planned, dict[str, int]], ...]
+    failures: tuple[tuple[str, int, Failure], ...]
+    served: tuple[tuple[str, str], ...]
 
 
 class Ledger:
@@ -244,19 +254,15 @@ class Ledger:
             turn = Turn(number, outcome, answer, score, _others.decode(others), *rest)
             yield position, epoch, turn
 
-    def outcomes(self) -> dict[str, dict[str, int]]:
-        """For each cell id, how many samples ended in each outcome."""
-        found: dict[str, dict[str, int]] = {}
-        for cell, outcome, count in self._connection.execute(
-            "SELECT cell,outcome,COUNT(*) FROM samples GROUP BY cell,outcome"
-        ):
-            found.setdefault(cell, {})[outcome] = count
-        return found
-
-    def failures(self) -> Iterator[tuple[str, Failure]]:
-        """Every failed attempt, with the model it was meant for, oldest first."""
-        for model, failure in self._connection.execute("SELECT model,failure FROM failures"):
-            yield model, _failure.decode(failure)
+    def mean_output_tokens(self, model: str, dataset: str) -> float | None:
+        """The mean length of the replies on record in these cells, in tokens; None: no replies."""
+        row = self._connection.execute(
+            "SELECT SUM(output_tokens)*1.0/NULLIF(SUM(n_calls),0) FROM turns"
+            " JOIN samples ON samples.id=turns.sample JOIN cells ON cells.id=samples.cell"
+            " WHERE model=? AND dataset=?",
+            (model, dataset),
+        ).fetchone()
+        return None if row[0] is None else float(row[0])
 
     def served(self) -> tuple[tuple[str, str], ...]:
         """The pairs (model asked, version served) on record."""
@@ -264,6 +270,25 @@ class Ledger:
             "SELECT DISTINCT model, reply ->> '$.model_served' FROM calls ORDER BY 1, 2"
         )
         return tuple((asked, version or "") for asked, version in rows)
+
+    def status(self) -> Status:
+        """How far the study is."""
+        outcomes: dict[str, dict[str, int]] = {}
+        for cell, outcome, count in self._connection.execute(
+            "SELECT cell,outcome,COUNT(*) FROM samples GROUP BY cell,outcome"
+        ):
+            outcomes.setdefault(cell, {})[outcome] = count
+        failures = self._connection.execute(
+            "SELECT model,kind,COUNT(*),MAX(failure) FROM failures GROUP BY model,kind ORDER BY 1,2"
+        )
+        return Status(
+            spent=self.spent(),
+            by_cell=tuple((one, outcomes.get(one.cell.id, {})) for one in self.cells()),
+            failures=tuple(
+                (model, count, _failure.decode(failure)) for model, _, count, failure in failures
+            ),
+            served=self.served(),
+        )
 
     def spent(self) -> Spent:
         """Calls and money on record, failures included."""

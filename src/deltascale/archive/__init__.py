@@ -1,0 +1,1 @@
+"""What makes a study checkable: the lock of its meaning."""

@@ -1,0 +1,423 @@
+"""The command line: parse, call one public function, print. Help imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deltascale import __version__
+from deltascale.errors import Mistake, Stop
+
+if TYPE_CHECKING:
+    from deltascale.records import Study
+    from deltascale.report.tables import Row
+
+__all__ = ["cli", "main"]
+
+RUNS = Path("runs")
+
+
+def main() -> None:
+    """The entry point: every end of a command becomes its exit code and at most one message."""
+    try:
+        cli.main(standalone_mode=False)
+    except Stop as stop:
+        click.echo(str(stop), err=True)
+        sys.exit(stop.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as wrong:
+        click.echo(f"deltascale: {wrong.format_message()}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped; nothing paid for is lost, run the same command to resume", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="deltascale")
+def cli() -> None:
+    """Scaling studies of self-correction: does it help, by how much, and is it worth its price?
+
+    Begin with `deltascale demo`, then `deltascale init`, `estimate`, `run`, `analyze`.
+    """
+
+
+# --- options that several commands take ----------------------------------------------------------
+
+
+def _json_option(command: Any) -> Any:  # click's decorators are untyped
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(
+        command
+    )
+
+
+def _study_options(command: Any) -> Any:  # click's decorators are untyped
+    """A study file, or what an ad-hoc study is made of."""
+    for option in reversed(
+        [
+            click.argument("study_file", required=False, type=click.Path(path_type=Path)),
+            click.option("--phase", help="A phase of the study: its name, its number, or all."),
+            click.option("--model", "models", multiple=True, help="provider/name; repeatable."),
+            click.option("--base-url", help="An OpenAI-compatible server for the models."),
+            click.option("--price", help="0, or USD per million tokens: INPUT/OUTPUT."),
+            click.option("--dataset", "datasets", multiple=True, help="A name or a file."),
+            click.option("--scorer", help="How a file's answers are judged: numeric, choice, …"),
+            click.option("--protocol", "protocols", multiple=True, help="review, vote, …"),
+            click.option("--turns", type=int, help="Scored answers per sample, the first too."),
+            click.option("--temperature", type=float, multiple=True, help="Repeatable: a factor."),
+            click.option("--epochs", type=int, help="Independent repetitions of every sample."),
+            click.option("--max-tokens", type=int, help="The limit of every reply."),
+            click.option("--budget", type=float, help="USD, never passed."),
+            click.option("--out", type=click.Path(path_type=Path), help="Default: runs/NAME."),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def _study(
+    study_file: Path | None, items: int | None, options: dict[str, Any]
+) -> tuple[Study, tuple[Study, ...]]:
+    """The whole study, and the parts of it that the command is about."""
+    from datetime import date
+
+    from deltascale import study
+
+    on = date.today()  # noqa: DTZ011 - a price's date is the user's day
+    given = {name: value for name, value in options.items() if value not in (None, ())}
+    given.pop("out", None)
+    if study_file is None:
+        if "phase" in given:
+            raise Mistake("--phase needs a study file", remedy="name the file, or leave it out")
+        if "budget" in given:
+            given["budget_usd"] = given.pop("budget")
+        if items is not None:
+            given["items"] = items
+        whole = study.adhoc(**{"models": (), "datasets": (), **given}, on=on)
+        return whole, (whole,)
+    _refuse_both(given, items)
+    whole = study.load(study_file, on=on)
+    if "budget" in given:
+        whole = _with_budget(whole, given["budget"])
+    parts = study.phase(whole, given["phase"]) if "phase" in given else (whole,)
+    return whole, parts
+
+
+def _with_budget(whole: Study, usd: float) -> Study:
+    from msgspec.structs import replace
+
+    if not 0 <= usd < 1e9:
+        raise Mistake(f"{usd:g} is not a budget", where="--budget", remedy="write dollars: 35")
+    nusd = round(usd * 1e9)
+    phases = {name: replace(part, budget_nusd=nusd) for name, part in whole.phases.items()}
+    return replace(whole, budget_nusd=nusd, phases=phases)
+
+
+def _refuse_both(given: dict[str, Any], items: int | None) -> None:
+    """What a study file says can't be said twice."""
+    extra = [name for name in given if name not in ("phase", "budget")]
+    if items is not None:
+        extra.append("items")
+    if extra:
+        option = extra[0].replace("_", "-").removesuffix("s") if extra[0] != "items" else "items"
+        raise Mistake(
+            f"--{option} can't be given with a study file",
+            remedy="change the study file, or leave the file out",
+        )
+
+
+def _environment(study_file: Path | None = None) -> Mapping[str, str]:
+    from deltascale.providers import read_environment
+
+    return read_environment(study_file.parent if study_file else Path())
+
+
+def _print_json(rows: Iterable[Row] | object) -> None:
+    import msgspec
+
+    click.echo(msgspec.json.format(msgspec.json.encode(rows), indent=1).decode())
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--out", type=click.Path(path_type=Path), default=RUNS / "demo", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws another simulation.")
+@click.option("--items", type=int, default=200, show_default=True, help="Items per dataset.")
+@_json_option
+def demo(out: Path, seed: int, items: int, as_json: bool) -> None:
+    """The whole way, offline, no keys: simulated models whose truth is known."""
+    from deltascale import demo
+
+    study = demo.demo_study(seed=seed, items=items)
+    if not as_json:
+        click.echo("simulated models only: these numbers say nothing about any real model\n")
+    _run((study,), out, {}, quiet=as_json)
+    results = _analyzed(out, as_json=as_json)
+    if not as_json:
+        click.echo(str(demo.agreement(results.cells)))
+
+
+@cli.command()
+@click.argument("name", default="study")
+def init(name: str) -> None:
+    """Write a commented study file, NAME.yaml."""
+    from deltascale import study
+
+    path = Path(name if name.endswith((".yaml", ".yml")) else f"{name}.yaml")
+    if path.exists():
+        raise Mistake("there is a file already", where=str(path), remedy="choose another NAME")
+    path.write_text(study.template(path.stem), encoding="utf-8")
+    click.echo(f"wrote {path}; next: deltascale estimate {path}")
+
+
+@cli.command()
+@_study_options
+@click.option("--items", type=int, multiple=True, help="Items per dataset; repeatable.")
+@_json_option
+def estimate(
+    study_file: Path | None, items: tuple[int, ...], as_json: bool, **options: Any
+) -> None:
+    """What a study will cost: calls, tokens, dollars (low, expected, worst) and hours."""
+    from deltascale import conduct
+    from deltascale.forecast import hours
+    from deltascale.report import tables
+
+    environ = _environment(study_file)
+    totals: list[tuple[str, float, float, float]] = []
+    for n_items in items or (None,):
+        whole, parts = _study(study_file, n_items, options)
+        out = options["out"] or RUNS / whole.name
+        for part in parts:
+            plan, forecasts = conduct.estimate(part, out, cache=_cache(environ), environ=environ)
+            if as_json:
+                _print_json(list(tables.forecast_rows(forecasts)))
+                continue
+            from deltascale.report import terminal
+
+            _warn(part, plan.loaded)
+            name = part.name if n_items is None else f"{part.name}, {n_items} items"
+            terminal.show_estimate(
+                terminal.console(), name, forecasts, hours(forecasts, part.models)
+            )
+            low, expected, worst = (sum(one.usd[s] for one in forecasts) for s in range(3))
+            totals.append((name, low, expected, worst))
+    if totals:
+        from deltascale.report import terminal
+
+        terminal.show_totals(terminal.console(), totals, whole.budget_nusd)
+
+
+@cli.command()
+@_study_options
+@click.option("--items", type=int, help="Items per dataset.")
+@_json_option
+def run(study_file: Path | None, items: int | None, as_json: bool, **options: Any) -> None:
+    """Run a study or resume it, then print its estimates.
+
+    STUDY_FILE is a YAML file; without one, --model and --dataset make an ad-hoc study.
+    """
+    whole, parts = _study(study_file, items, options)
+    out = options["out"] or RUNS / whole.name
+    environ = _environment(study_file)
+    try:
+        _run(parts, out, environ, quiet=as_json)
+    except Stop as stop:
+        if stop.exit_code in (3, 4):
+            _analyzed(out, as_json=as_json)
+        raise
+    _analyzed(out, as_json=as_json)
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@_json_option
+def status(directory: Path, as_json: bool) -> None:
+    """Done, failed, missing and spent; also while a run goes on."""
+    from deltascale import conduct
+
+    study, found = conduct.status(directory)
+    if as_json:
+        _print_json(found)
+        return
+    from deltascale.report import terminal
+
+    terminal.show_status(terminal.console(), study, found)
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@_json_option
+def analyze(directory: Path, as_json: bool) -> None:
+    """Estimates from the ledger: tables here, and DIRECTORY/results/*.csv."""
+    _analyzed(directory, as_json=as_json)
+
+
+@cli.group(invoke_without_command=True)
+@click.option("--check", is_flag=True, help="Ask each provider whether key and model are good.")
+@click.option("--model", "asked", multiple=True, help="With --check: only these; repeatable.")
+@click.option("--all", "every", is_flag=True, help="Retired models too.")
+@_json_option
+@click.pass_context
+def models(
+    context: click.Context, check: bool, asked: tuple[str, ...], every: bool, as_json: bool
+) -> None:
+    """The catalogue: sizes with their source, prices with their date."""
+    if context.invoked_subcommand is not None:
+        return
+    from deltascale.report import catalogue
+
+    if check:
+        from deltascale import doctor
+
+        checked = doctor.check_models(asked, _environment())
+        if as_json:
+            _print_json(checked)
+        else:
+            catalogue.show_doctor(checked)
+        return
+    rows = catalogue.model_rows(every=every)
+    if as_json:
+        _print_json(rows)
+    else:
+        catalogue.show_models(rows)
+
+
+@models.command()
+@click.argument("name")
+def pull(name: str) -> None:
+    """Fetch a local model's weights and check their hash."""
+    from deltascale.providers import local
+
+    click.echo(f"{name}: {local.pull(name)}")
+
+
+@cli.group(invoke_without_command=True)
+@_json_option
+@click.pass_context
+def datasets(context: click.Context, as_json: bool) -> None:
+    """The datasets; `datasets prepare NAME` downloads one, `datasets show NAME` prints items."""
+    if context.invoked_subcommand is not None:
+        return
+    from deltascale.report import catalogue
+
+    rows = catalogue.dataset_rows()
+    if as_json:
+        _print_json(rows)
+        return
+    catalogue.show_datasets(rows)
+
+
+@datasets.command()
+@click.argument("name")
+@click.option("--items", type=int, help="How many items will be used.")
+def prepare(name: str, items: int | None) -> None:
+    """Download a dataset into the cache, with size and checksum."""
+    from deltascale import datasets as known
+    from deltascale.records import DatasetSpec
+
+    loaded = known.load(DatasetSpec(name), items=items, seed=0, cache=_cache(_environment()))
+    for warning in loaded.warnings:
+        click.echo(warning, err=True)
+    click.echo(f"{name}: {len(loaded.items)} items ready of {loaded.n_available}; {loaded.source}")
+
+
+@datasets.command()
+@click.argument("name")
+@click.option("--items", type=int, default=3, show_default=True)
+@click.option("--scorer", default="", help="For a file: how its answers are judged.")
+def show(name: str, items: int, scorer: str) -> None:
+    """Print items as a model would see them, with their targets."""
+    from deltascale import datasets as known
+    from deltascale.records import DatasetSpec
+    from deltascale.report import catalogue
+
+    path = Path(name)
+    spec = DatasetSpec(path.stem, file=name, scorer=scorer) if path.suffix else DatasetSpec(name)
+    catalogue.show_items(known.load(spec, items=items, seed=0, cache=_cache(_environment())))
+
+
+@cli.command()
+@_json_option
+def doctor(as_json: bool) -> None:
+    """What is installed, which keys are set (never their values), and what works here."""
+    from deltascale import doctor
+    from deltascale.report import catalogue
+
+    rows = doctor.examine(_environment())
+    if as_json:
+        _print_json(rows)
+        return
+    catalogue.show_doctor(rows)
+
+
+# --- what the commands share ---------------------------------------------------------------------
+
+
+def _cache(environ: Mapping[str, str]) -> Any:
+    from deltascale.datasets import Cache
+
+    return Cache.from_environ(environ)
+
+
+def _warn(study: Study, loaded: Iterable[Any] = ()) -> None:
+    for warning in (*study.warnings, *(text for one in loaded for text in one.warnings)):
+        click.echo(f"warning: {warning}", err=True)
+
+
+def _run(parts: Iterable[Study], out: Path, environ: Mapping[str, str], *, quiet: bool) -> None:
+    from deltascale import conduct
+    from deltascale.engine import Progress
+    from deltascale.report import terminal
+
+    missing: Stop | None = None
+    for part in parts:
+        _warn(part)
+        progress = Progress()
+        console = terminal.console()
+        try:
+            conduct.run(
+                part,
+                out,
+                cache=_cache(environ),
+                environ=environ,
+                progress=progress,
+                tell=lambda line: click.echo(line, err=True),
+                watch=None if quiet else terminal.watcher(console, budget_nusd=part.budget_nusd),
+            )
+        except Stop as stop:
+            if stop.exit_code != 4:
+                raise
+            missing = stop  # later phases still have their say
+        finally:
+            for line in progress.stopped.values():
+                click.echo(line, err=True)
+        if not quiet:
+            terminal.show_run(console, part, progress)
+    if missing is not None:
+        raise missing
+
+
+def _analyzed(out: Path, *, as_json: bool) -> Any:
+    from deltascale import conduct
+    from deltascale.report import tables
+
+    results = conduct.analyze(out)
+    if as_json:
+        _print_json(list(tables.delta_rows(results.cells)))
+    else:
+        from deltascale.report import terminal
+
+        terminal.show_results(terminal.console(), results)
+        click.echo(f"tables: {out / conduct.RESULTS}")
+    return results

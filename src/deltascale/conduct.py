@@ -1,0 +1,206 @@
+"""A study in its directory: prepared, locked, run or resumed, and analysed.
+
+The directory holds `study.yaml`, `lock.json`, `ledger.db` and `results/`. This is the one module
+that knows them all; the command line calls it and prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from deltascale import analysis, datasets, engine, frame, ledger, protocols, providers, scorers
+from deltascale.analysis import Results
+from deltascale.archive import lock
+from deltascale.engine import Progress, Watch
+from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissing
+from deltascale.forecast import Forecast, forecast
+from deltascale.ledger import Ledger, Status
+from deltascale.plan import Plan
+from deltascale.records import Study
+from deltascale.report import tables
+
+__all__ = ["LEDGER", "RESULTS", "analyze", "estimate", "prepare", "run", "status"]
+
+LEDGER = "ledger.db"
+RESULTS = "results"
+
+
+def prepare(study: Study, *, cache: datasets.Cache, environ: Mapping[str, str]) -> Plan:
+    """Load the items and find everything the study names.
+
+    Raises DatasetMistake and Mistake, before anything is asked or written.
+    """
+    models = tuple(providers.located(model, environ=environ) for model in study.models)
+    loaded = tuple(
+        datasets.load(spec, items=study.items, seed=study.seed, cache=cache)
+        for spec in study.datasets
+    )
+    return Plan(
+        study=replace(study, models=models),
+        loaded=loaded,
+        protocols={name: protocols.find(name) for name in study.protocols},
+        scorers={one.spec.name: scorers.find(one.scorer) for one in loaded},
+    )
+
+
+def run(
+    study: Study,
+    directory: Path,
+    *,
+    cache: datasets.Cache,
+    environ: Mapping[str, str],
+    progress: Progress,
+    tell: Callable[[str], None],
+    watch: Watch | None = None,
+) -> None:
+    """Run a study in its directory, or resume it; returns when every sample has a result.
+
+    `watch` is an async function of the progress that shows it until it is cancelled; `tell` prints
+    one line. Raises Mistake before anything is asked; BudgetReached, SamplesMissing and Interrupted
+    after, with all that was paid for on record.
+    """
+    _refuse_missing_keys(study, environ)
+    before = lock.read(directory)
+    plan = prepare(lock.frozen(study, before), cache=cache, environ=environ)
+    for loaded in plan.loaded:
+        for warning in loaded.warnings:
+            tell(warning)
+    with ledger.write(directory / LEDGER) as book:
+        lock.write(directory, lock.merge(before, lock.make(plan), where=str(directory)))
+        asyncio.run(_with_signals(plan, book, environ, progress, tell, watch))
+    _raise_for(progress, directory)
+
+
+async def _with_signals(
+    plan: Plan,
+    book: Ledger,
+    environ: Mapping[str, str],
+    progress: Progress,
+    tell: Callable[[str], None],
+    watch: Watch | None,
+) -> None:
+    stop = asyncio.Event()
+    with _interrupts(stop, progress, tell):
+        watcher = asyncio.create_task(watch(progress)) if watch else None
+        try:
+            await engine.run(plan, book, environ=environ, stop=stop, progress=progress)
+        except asyncio.CancelledError:
+            if not progress.interrupted:
+                raise
+        finally:
+            if watcher is not None:
+                watcher.cancel()
+                await asyncio.wait({watcher})
+
+
+@contextmanager
+def _interrupts(
+    stop: asyncio.Event, progress: Progress, tell: Callable[[str], None]
+) -> Iterator[None]:
+    """First Ctrl-C: finish what is in flight. Second: now."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - we are inside a coroutine
+
+    def interrupted() -> None:
+        if stop.is_set():
+            task.cancel()
+            return
+        progress.interrupted = True
+        stop.set()
+        tell(f"finishing {progress.in_flight} calls in flight; Ctrl-C again to stop now")
+
+    try:
+        loop.add_signal_handler(signal.SIGINT, interrupted)
+    except (NotImplementedError, ValueError, RuntimeError):
+        yield  # not the main thread, or a platform without signals in the loop
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _refuse_missing_keys(study: Study, environ: Mapping[str, str]) -> None:
+    for model in study.models:
+        variable = providers.missing_key(model, environ)
+        if variable is not None:
+            raise Mistake(
+                f"{variable} is not set",
+                where=model.id,
+                remedy="set it in the environment or in a .env file, or leave the model out",
+            )
+
+
+def _raise_for(progress: Progress, directory: Path) -> None:
+    n_total, n_done = sum(progress.total.values()), sum(progress.done.values())
+    n_missing = n_total - n_done + sum(progress.missing.values())
+    spent = f"${progress.spent_nusd / 1e9:.2f} spent"
+    if progress.interrupted:
+        raise Interrupted(
+            f"stopped with {n_done} of {n_total} samples done, {spent}; nothing paid for is lost",
+            where=str(directory),
+            remedy="run the same command again to resume",
+        )
+    if progress.budget_reached:
+        raise BudgetReached(
+            f"the budget is used up: {n_total - n_missing} of {n_total} samples done, {spent}",
+            where=str(directory),
+            remedy="raise it with --budget to go on from here",
+        )
+    if n_missing:
+        raise SamplesMissing(
+            f"{n_missing} of {n_total} samples are missing because their calls failed, {spent}",
+            where=str(directory),
+            remedy="run the same command again to ask for them, or see `deltascale status`",
+        )
+
+
+def estimate(
+    study: Study, directory: Path, *, cache: datasets.Cache, environ: Mapping[str, str]
+) -> tuple[Plan, Sequence[Forecast]]:
+    """What the study still needs in this directory; the directory need not exist."""
+    plan = prepare(lock.frozen(study, lock.read(directory)), cache=cache, environ=environ)
+    path = directory / LEDGER
+    if not path.exists():
+        return plan, forecast(plan)
+    with ledger.read(path) as book:
+        return plan, forecast(plan, book)
+
+
+def status(directory: Path) -> tuple[Study, Status]:
+    """The study as locked and how far it is; also while it runs.
+
+    Raises Mistake or LedgerMistake where there is none.
+    """
+    with ledger.read(directory / LEDGER) as book:
+        return _locked(directory).study, book.status()
+
+
+def analyze(directory: Path) -> Results:
+    """Estimate everything from the ledger and write `results/*.csv`."""
+    study = _locked(directory).study
+    with ledger.read(directory / LEDGER) as book:
+        frames = frame.load(book)
+        spent = book.spent()
+    results = Results(study, analysis.cells(frames, study), tuple(analysis.turns(frames)), spent)
+    folder = directory / RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_csv(folder / "deltas.csv", tables.delta_rows(results.cells))
+    tables.write_csv(folder / "turns.csv", tables.turn_rows(results.turns))
+    return results
+
+
+def _locked(directory: Path) -> lock.Lock:
+    found = lock.read(directory)
+    if found is None:
+        raise Mistake(
+            "there is no study here", where=str(directory), remedy="run one with --out here first"
+        )
+    return found

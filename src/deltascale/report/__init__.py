@@ -1,0 +1,1 @@
+"""Estimates in, what people look at out. It formats and computes nothing."""

@@ -1,0 +1,128 @@
+"""What can be named in a study: models, datasets and items, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+
+from rich.markup import escape
+
+from deltascale import catalog, datasets
+from deltascale.datasets import Loaded
+from deltascale.report.tables import Row, Value, size_text
+from deltascale.report.terminal import console, table
+
+__all__ = [
+    "dataset_rows",
+    "model_rows",
+    "show_datasets",
+    "show_doctor",
+    "show_items",
+    "show_models",
+]
+
+
+def model_rows(*, every: bool) -> list[Row]:
+    """The catalogue, one row a model; `every`: those that are no longer served too."""
+    today = date.today()  # noqa: DTZ011 - the user's day
+    rows: list[Row] = []
+    for model in catalog.models():
+        retired = model.retired is not None and model.retired <= today
+        if retired and not every:
+            continue
+        price = catalog.price(model.provider, model.name, on=model.retired or today)
+        rows.append(
+            {
+                "model": model.id,
+                "size": size_text(model.size),
+                "category": catalog.category(model.size),
+                "size_source": model.size.source,
+                "citation": model.size.citation,
+                "context_tokens": model.context_tokens,
+                "usd_per_mtok_in": price.input_nusd_per_ktok / 1e6 if price else None,
+                "usd_per_mtok_out": price.output_nusd_per_ktok / 1e6 if price else None,
+                "price_dated": price.dated if price else None,
+                "price_source": price.source if price else None,
+                "retired": model.retired.isoformat() if model.retired else None,
+                "successor": model.successor or None,
+            }
+        )
+    return rows
+
+
+def show_models(rows: Sequence[Row]) -> None:
+    """The catalogue as a table."""
+    made = table(
+        "models (sizes that are not published are ?)",
+        ["model", "size", "category", "source", "context", "$/Mtok in", "out", "dated", "note"],
+        left=1,
+    )
+    for row in rows:
+        note = f"retired {row['retired']}: use {row['successor']}" if row["retired"] else ""
+        made.add_row(
+            escape(str(row["model"])),
+            str(row["size"]),
+            str(row["category"]),
+            str(row["size_source"]),
+            _text(row["context_tokens"]),
+            _text(row["usd_per_mtok_in"]),
+            _text(row["usd_per_mtok_out"]),
+            _text(row["price_dated"]),
+            note,
+        )
+    console().print(made)
+
+
+def dataset_rows() -> list[Row]:
+    """The datasets that can be named, one row each."""
+    rows: list[Row] = []
+    for name in datasets.names():
+        found = datasets.find(name)
+        rows.append(
+            {
+                "dataset": name,
+                "summary": found.summary,
+                "items": found.max_items,
+                "scorer": found.scorer,
+                "licence": found.licence,
+                "homepage": found.homepage,
+            }
+        )
+    return rows
+
+
+def show_datasets(rows: Sequence[Row]) -> None:
+    """The datasets as a table."""
+    made = table("datasets", ["dataset", "what", "items", "scorer", "licence"], left=2)
+    for row in rows:
+        made.add_row(*(escape(_text(row[key])) for key in _DATASET_COLUMNS))
+    console().print(made)
+    console().print("your own: {file: data/mine.csv, scorer: numeric} (CSV, JSON or JSONL)")
+
+
+_DATASET_COLUMNS = ("dataset", "summary", "items", "scorer", "licence")
+
+
+def show_items(loaded: Loaded) -> None:
+    """Items as a model would see them, each with the target it would be judged by."""
+    shown = console()
+    for item in loaded.items:
+        shown.rule(escape(item.id), align="left")
+        for message in item.question.messages:
+            shown.print(f"[dim]{message.role}:[/] {escape(message.content)}")
+        shown.print(f"[dim]target:[/] {escape(item.target)}")
+    shown.print(f"{len(loaded.items)} of {loaded.n_available} items; scorer {loaded.scorer}")
+
+
+def show_doctor(rows: Sequence[Mapping[str, str]]) -> None:
+    """What was looked at, what was found, what to do."""
+    made = table("doctor", ["what", "found", "remedy"], left=3)
+    for row in rows:
+        made.add_row(*(escape(row[key]) for key in ("what", "found", "remedy")))
+    console().print(made)
+
+
+def _text(value: Value) -> str:
+    if value is None:
+        return ""
+    return f"{value:g}" if isinstance(value, float) else str(value)

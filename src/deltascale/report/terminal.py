@@ -1,0 +1,386 @@
+"""What a person sees in the terminal: tables that fit 100 columns, and a run while it goes on.
+
+Rich honours NO_COLOR and draws nothing that moves where the output is not a terminal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from deltascale.analysis import CellResult, Results
+from deltascale.engine import Progress, Watch
+from deltascale.forecast import Forecast
+from deltascale.ledger import Status
+from deltascale.records import Study
+from deltascale.report.tables import size_text
+
+__all__ = [
+    "console",
+    "show_estimate",
+    "show_results",
+    "show_run",
+    "show_status",
+    "show_totals",
+    "table",
+    "watcher",
+]
+
+_REFRESH_S = 0.5
+_PLAIN_EVERY_S = 5.0
+_BAR = 8
+
+
+def console() -> Console:
+    """The terminal as it is; 100 columns where there is none, so that piped tables are whole."""
+    found = Console(highlight=False)
+    if not found.is_terminal:
+        found = Console(highlight=False, width=100)
+    return found
+
+
+def table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
+    """An open table; the first `left` columns are text, the others numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    for number, column in enumerate(columns):
+        made.add_column(
+            column,
+            justify="left" if number < left else "right",
+            no_wrap=number >= left,
+            overflow="fold",
+        )
+    return made
+
+
+# --- a run while it goes on ----------------------------------------------------------------------
+
+
+def watcher(shown: Console, *, budget_nusd: int | None) -> Watch:
+    """A function that shows a run's progress: a live grid, or plain lines without a terminal."""
+
+    async def watch(progress: Progress) -> None:
+        began = time.monotonic()
+        if shown.is_terminal:
+            with Live(console=shown, refresh_per_second=2, transient=True) as live:
+                while True:
+                    live.update(_grid(progress, time.monotonic() - began, budget_nusd))
+                    await asyncio.sleep(_REFRESH_S)
+        while True:
+            await asyncio.sleep(_PLAIN_EVERY_S)
+            shown.print(_line(progress, time.monotonic() - began, budget_nusd))
+
+    return watch
+
+
+def _grid(progress: Progress, elapsed_s: float, budget_nusd: int | None) -> Table:
+    datasets = list(dict.fromkeys(dataset for _, dataset in progress.total))
+    made = table("", ["model", *datasets], left=1 + len(datasets))
+    for model in dict.fromkeys(model for model, _ in progress.total):
+        made.add_row(
+            escape(model), *(_progress_cell(progress, model, dataset) for dataset in datasets)
+        )
+    made.caption = _line(progress, elapsed_s, budget_nusd)
+    made.caption_justify = "left"
+    return made
+
+
+def _progress_cell(progress: Progress, model: str, dataset: str) -> Text:
+    lane = (model, dataset)
+    total = progress.total.get(lane, 0)
+    if not total:
+        return Text("")
+    done, missing = progress.done[lane], progress.missing[lane]
+    filled = _BAR * done // total
+    text = Text("━" * filled, style="green")
+    text.append("─" * (_BAR - filled), style="dim")
+    text.append(f" {100 * done // total:3d}%")
+    if missing:
+        text.append(f" {missing} failed", style="red")
+    elif model in progress.stopped:
+        text.append(" stopped", style="red")
+    elif done == total:
+        text.append(" done", style="dim")
+    return text
+
+
+def _line(progress: Progress, elapsed_s: float, budget_nusd: int | None) -> str:
+    total, done = sum(progress.total.values()), sum(progress.done.values())
+    share = done / total if total else 0.0
+    spent = progress.spent_nusd / 1e9
+    parts = [
+        f"{done}/{total} samples",
+        f"{progress.n_calls / elapsed_s if elapsed_s else 0:.0f} calls/s",
+        f"{progress.in_flight} in flight",
+        f"${spent:.2f}" + (f" of ${budget_nusd / 1e9:.2f}" if budget_nusd is not None else ""),
+    ]
+    if 0 < share < 1:
+        parts.append(f"~${spent / share:.2f} at the end")
+        parts.append(f"{_duration(elapsed_s * (1 - share) / share)} left")
+    if progress.n_failed_attempts:
+        parts.append(f"{progress.n_failed_attempts} failed attempts")
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def show_results(shown: Console, results: Results) -> None:
+    """The deltas of every dataset, oracles in a table of their own, and what was spent."""
+    ordinary = [one for one in results.cells if one.regime != "verdict"]
+    oracles = [one for one in results.cells if one.regime == "verdict"]
+    for dataset in dict.fromkeys(one.cell.dataset for one in ordinary):
+        rows = [one for one in ordinary if one.cell.dataset == dataset]
+        shown.print(_deltas(f"{dataset}: accuracy, first answer → last", rows))
+        shown.print()
+    if oracles:
+        shown.print(_deltas("upper bound (oracle): told right or wrong, no method", oracles))
+        shown.print()
+    _show_turns(shown, results)
+    _show_notes(shown, results)
+
+
+def _deltas(title: str, rows: Sequence[CellResult]) -> Table:
+    several_datasets = len({row.cell.dataset for row in rows}) > 1
+    several_temperatures = len({row.cell.temperature for row in rows}) > 1
+    made = table(
+        title,
+        [
+            "model",
+            "size",
+            "protocol",
+            "first",
+            "last",
+            "delta",
+            "95 % interval",
+            "p Holm",
+            "fix/break",
+            "miss.",
+            "extra $",
+        ],
+        left=3,
+    )
+    for row in rows:
+        name = row.cell.protocol
+        if several_datasets:
+            name = row.cell.dataset
+        if several_temperatures:
+            name += f" T{row.cell.temperature:g}"
+        made.add_row(
+            _short(row.cell.model),
+            size_text(row.model.size),
+            name,
+            _percent(row.first.value),
+            _percent(row.last.value),
+            _points(row.delta.value),
+            _interval(row.delta.low, row.delta.high),
+            _p_value(row.p_holm),
+            "" if row.fixed is None else f"{row.fixed}/{row.broken}",
+            _missing(row),
+            f"{row.cost_extra_usd:.4f}" if row.cost_extra_usd < 1 else f"{row.cost_extra_usd:.2f}",
+        )
+    return made
+
+
+def _missing(row: CellResult) -> str:
+    return str(row.n_missing) if row.n_missing else ""
+
+
+def _show_turns(shown: Console, results: Results) -> None:
+    n_turns = max((one.turn for one in results.turns), default=0) + 1
+    if n_turns < 3:
+        return
+    by_cell: dict[str, dict[int, str]] = {}
+    names: dict[str, tuple[str, str, str]] = {}
+    for one in results.turns:
+        by_cell.setdefault(one.cell.id, {})[one.turn] = _percent(one.accuracy.value)
+        names[one.cell.id] = (one.cell.dataset, one.cell.model, one.cell.protocol)
+    made = table(
+        "accuracy at each turn",
+        ["dataset", "model", "protocol", *(f"turn {turn}" for turn in range(n_turns))],
+        left=3,
+    )
+    for cell, accuracies in by_cell.items():
+        dataset, model, protocol = names[cell]
+        made.add_row(
+            dataset,
+            _short(model),
+            protocol,
+            *(accuracies.get(turn, "") for turn in range(n_turns)),
+        )
+    shown.print(made)
+    shown.print()
+
+
+def _show_notes(shown: Console, results: Results) -> None:
+    missing = [one for one in results.cells if one.n_missing]
+    if missing:
+        made = table(
+            "missing answers: the delta if each were as bad, or as good, as can be",
+            ["model", "dataset", "protocol", "missing", "of", "worst", "best"],
+            left=3,
+        )
+        for one in missing:
+            made.add_row(
+                _short(one.cell.model),
+                one.cell.dataset,
+                one.cell.protocol,
+                str(one.n_missing),
+                str(one.n_samples),
+                _points(one.worst.value),
+                _points(one.best.value),
+            )
+        shown.print(made)
+        shown.print()
+    if any(one.model.provider == "simulated" for one in results.cells):
+        shown.print("[bold]simulated models: these numbers say nothing about any real model[/]")
+    family = max((one.family_size for one in results.cells), default=0)
+    deltas = next((one.delta for one in results.cells if one.delta.method), None)
+    if deltas is not None:
+        shown.print(
+            f"delta in percentage points; {deltas.method} interval; p by McNemar mid-p or cluster "
+            f"sign-flip, Holm over {family} cells (not resample, not oracle)"
+        )
+    uncertain = results.spent.uncertain_nusd / 1e9
+    doubt = f", ${uncertain:.4f} of it set aside for lost calls" if uncertain else ""
+    shown.print(
+        f"{results.spent.n_calls} calls, ${results.spent.spent_nusd / 1e9:.4f} spent{doubt}"
+    )
+
+
+def show_run(shown: Console, study: Study, progress: Progress) -> None:
+    """One line on a run that ended by itself."""
+    total, done = sum(progress.total.values()), sum(progress.done.values())
+    replayed = f", {progress.n_replayed} replayed" if progress.n_replayed else ""
+    shown.print(
+        f"{escape(study.name)}: {done} of {total} samples, "
+        f"{progress.n_calls} calls bought{replayed}, "
+        f"${progress.spent_nusd / 1e9:.4f} spent in all"
+    )
+    shown.print()
+
+
+def show_totals(
+    shown: Console, totals: Sequence[tuple[str, float, float, float]], budget_nusd: int | None
+) -> None:
+    """The dollars of several parts: what each needs if it is run alone, low to worst."""
+    if len(totals) > 1:
+        made = table("each run by itself", ["part", "low", "expected", "worst"])
+        for name, low, expected, worst in totals:
+            made.add_row(escape(name), f"${low:.2f}", f"${expected:.2f}", f"${worst:.2f}")
+        lows, expecteds, worsts = (
+            sum(column) for column in zip(*(t[1:] for t in totals), strict=True)
+        )
+        made.add_row("together, at most", f"${lows:.2f}", f"${expecteds:.2f}", f"${worsts:.2f}")
+        shown.print(made)
+    if budget_nusd is None:
+        shown.print("no budget is set: give one with budget_usd or --budget")
+    else:
+        shown.print(f"budget ${budget_nusd / 1e9:.2f}: never passed, whatever the estimate says")
+
+
+def show_estimate(
+    shown: Console,
+    name: str,
+    forecasts: Sequence[Forecast],
+    hours: Mapping[str, float],
+) -> None:
+    """What a study still needs: a row a model and dataset, and the total."""
+    made = table(
+        f"{name}: what is still to be asked",
+        ["model", "dataset", "items", "calls", "paid", "tokens in", "out", "low", "expected",
+         "worst", "hours"],
+        left=2,
+    )  # fmt: skip
+    shown_hours: set[str] = set()
+    for model, dataset in dict.fromkeys((one.cell.model, one.cell.dataset) for one in forecasts):
+        rows = [o for o in forecasts if (o.cell.model, o.cell.dataset) == (model, dataset)]
+        took = "" if model in shown_hours else f"{hours[model]:.2f}"
+        shown_hours.add(model)
+        made.add_row(_short(model), dataset, str(rows[0].n_samples), *_sums(rows), took)
+    made.add_section()
+    longest = max(hours.values(), default=0.0)
+    made.add_row("total", "", "", *_sums(forecasts), f"{longest:.2f}", style="bold")
+    shown.print(made)
+
+
+def _sums(rows: Sequence[Forecast]) -> tuple[str, ...]:
+    return (
+        str(sum(one.n_calls for one in rows)),
+        str(sum(one.n_on_record for one in rows)),
+        _thousands(sum(one.input_tokens[1] for one in rows)),
+        _thousands(sum(one.output_tokens[1] for one in rows)),
+        *(f"${sum(one.usd[scenario] for one in rows):.2f}" for scenario in range(3)),
+    )
+
+
+def show_status(shown: Console, study: Study, status: Status) -> None:
+    """Done, failed and missing samples of every cell, and what was spent."""
+    made = table(
+        study.name, ["model", "dataset", "protocol", "T", "done", "failed", "to do"], left=3
+    )
+    for planned, outcomes in status.by_cell:
+        n_failed = outcomes.get("failed", 0) + outcomes.get("budget", 0)
+        n_done = sum(outcomes.values()) - n_failed
+        made.add_row(
+            _short(planned.cell.model),
+            planned.cell.dataset,
+            planned.cell.protocol,
+            f"{planned.cell.temperature:g}",
+            str(n_done),
+            str(n_failed) if n_failed else "",
+            str(planned.n_samples - n_done - n_failed),
+        )
+    shown.print(made)
+    for model, count, failure in status.failures:
+        kind = failure.kind.replace("_", " ")
+        shown.print(f"{escape(model)}: {count} failed attempts, {kind}: {escape(failure.message)}")
+    for asked, served in status.served:
+        if served and served != asked:
+            shown.print(f"{escape(asked)} was served by {escape(served)}")
+    budget = f" of ${study.budget_nusd / 1e9:.2f}" if study.budget_nusd is not None else ""
+    spent = status.spent
+    shown.print(f"{spent.n_calls} calls, ${spent.spent_nusd / 1e9:.4f} spent{budget}")
+
+
+# --- numbers as text -----------------------------------------------------------------------------
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}"
+
+
+def _points(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:+.1f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return ""
+    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0") if p < 1 else "1"
+
+
+def _thousands(n: int) -> str:
+    return f"{n / 1e6:.1f}M" if n >= 1e6 else f"{n / 1e3:.0f}k" if n >= 1e4 else str(n)
+
+
+def _short(model: str) -> str:
+    """A model's name without its provider, since the name alone tells it in most studies."""
+    name = model.split("/", 1)[-1]
+    return escape(name if len(name) <= 26 else f"{name[:25]}…")
