@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,6 +49,7 @@ __all__ = ["Progress", "Watch", "price_of", "run", "template"]
 RETRIES = 6
 """Attempts at one call before its sample is given up for this run."""
 
+Sleep = Callable[[float], Awaitable[None]]
 Connect = Callable[[ModelSpec], AbstractAsyncContextManager[Caller]]
 
 
@@ -87,13 +88,16 @@ async def run(
     progress: Progress,
     connect: Connect | None = None,
     tools: Mapping[str, ToolRunner] | None = None,
+    sleep: Sleep | None = None,
+    clock: Callable[[], float] | None = None,
     seed: int | None = None,
 ) -> None:
     """Have every conversation of the plan that is not on record yet.
 
     Setting `stop` ends it cleanly: calls in flight are finished and kept, no new ones begin.
-    Cancelling ends it at once. `seed` fixes the jitter of retries, nothing else. The outcome is in
-    `progress`; what a call brought, reply or failure, is in the ledger.
+    Cancelling ends it at once. `sleep` and `clock` are time, in seconds (None: real time, cut
+    short by `stop`), and `seed` fixes the jitter of waits. The outcome is in `progress`; what a
+    call brought, reply or failure, is in the ledger.
     """
     for loaded in plan.loaded:
         ledger.keep_items(loaded.spec.name, loaded.items)
@@ -111,7 +115,9 @@ async def run(
     joined = connect or partial(providers.connect, environ=environ)
     async with asyncio.TaskGroup() as group:
         for model in plan.study.models:
-            lane = _Lane(plan, ledger, model, budget, stop, progress, tools or {}, seed)
+            lane = _Lane(
+                plan, ledger, model, budget, stop, progress, tools or {}, sleep, clock, seed
+            )
             group.create_task(lane.run(joined), name=model.id)
 
 
@@ -156,6 +162,8 @@ class _Lane:
     stop: asyncio.Event
     progress: Progress
     tools: Mapping[str, ToolRunner]
+    sleep: Sleep | None
+    clock: Callable[[], float] | None
     seed: int | None
     closed: bool = False
     settings: dict[str, Setting] = field(default_factory=dict)
@@ -199,16 +207,17 @@ class _Lane:
         return self.settings[cell.id]
 
     def _with_policies(self, provider: Caller) -> Caller:
-        clock = asyncio.get_running_loop().time
+        clock = self.clock or asyncio.get_running_loop().time
         rng = random.Random(self.seed)
         limits = self.model.limits
         asked = timeout(self._counted(provider), seconds=limits.timeout_s)
-        paced = pace(asked, limits=limits, clock=clock, sleep=self._sleep)
+        sleep = self.sleep or self._sleep
+        paced = pace(asked, limits=limits, clock=clock, sleep=sleep)
         paid = within(paced, budget=self.budget, price=self.model.price)
         tried = retry(
             self._gated(paid),
             attempts=RETRIES,
-            sleep=self._sleep,
+            sleep=sleep,
             rng=rng,
             on_failure=self._on_failure,
         )

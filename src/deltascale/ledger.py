@@ -245,7 +245,7 @@ class Ledger:
     def turns(self, cell: Cell) -> Iterator[tuple[int, int, Turn]]:
         """A cell's turns on record: the item's position in its dataset, the epoch and the turn."""
         rows = self._connection.execute(
-            f"SELECT position,epoch,{_TURN_COLUMNS}"  # noqa: S608 - our own column names
+            f"SELECT position,epoch,{_TURN_COLUMNS.replace('outcome', 'turns.outcome')}"  # noqa: S608
             " FROM samples JOIN items ON items.id=samples.item AND items.dataset=?"
             " JOIN turns ON turns.sample=samples.id WHERE cell=?",
             (cell.dataset, cell.id),
@@ -364,14 +364,22 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _create_or_check(path: Path, connection: sqlite3.Connection) -> None:
-    if path.stat().st_size:
-        _check(path, connection)
-        return
+    # A run that was killed while it made the ledger leaves an empty database: make it again.
+    if _is_empty(connection):
+        connection.executescript(
+            f"BEGIN IMMEDIATE; PRAGMA application_id={_APPLICATION_ID};"
+            f" PRAGMA user_version={SCHEMA_VERSION}; {_SCHEMA} COMMIT;"
+        )
+    _check(path, connection)
+    # Only now: so the schema is in the file itself, whatever happens to the write-ahead log.
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.executescript(
-        f"BEGIN IMMEDIATE; PRAGMA application_id={_APPLICATION_ID};"
-        f" PRAGMA user_version={SCHEMA_VERSION}; {_SCHEMA} COMMIT;"
-    )
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    try:
+        return connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
+    except sqlite3.DatabaseError:
+        return False
 
 
 def _check(path: Path, connection: sqlite3.Connection) -> None:

@@ -1,0 +1,25 @@
+"""No test reaches past this machine."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connecting to anything but loopback is an error, and so is looking up a name."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = address[0] if isinstance(address, tuple) else address
+            if host not in ("127.0.0.1", "::1", "localhost"):
+                raise AssertionError(f"a test connects to {host}")
+        connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    for name in ("OPENAI", "ANTHROPIC", "REPLICATE"):
+        for suffix in ("API_KEY", "API_TOKEN", "BASE_URL"):
+            monkeypatch.delenv(f"{name}_{suffix}", raising=False)
