@@ -155,17 +155,13 @@ def _import(path: str, name: str) -> object:
     module, _, attribute = path.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         if name in _BUILTIN:
-            what, remedy = "this benchmark is not part of this version", "see `deltascale datasets`"
-        else:
-            what, remedy = f"there is no module {error.name!r}", "install the package it is in"
-        raise DatasetMistake(what, where=f"dataset {name!r}", remedy=remedy) from error
-    except AttributeError as error:
+            raise DatasetMistake(
+                "this benchmark is not part of this version", where=f"dataset {name!r}"
+            ) from error
         raise DatasetMistake(
-            f"{module} has no {attribute!r}",
+            f"it can't be imported: {error}",
             where=f"dataset {name!r}",
-            remedy="write it like package.module:OBJECT",
+            remedy="a path is written package.module:OBJECT",
         ) from error

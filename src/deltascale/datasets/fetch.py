@@ -70,6 +70,15 @@ class Cache:
             )
         return cls(_directory(environ), mirror, offline in _ON)
 
+    def path(self, remote: Remote) -> Path:
+        """Where the file is kept: under its host and path, whether it is there or not."""
+        parts = urlsplit(remote.url)
+        names = [quote(name, safe="+=@,()") for name in parts.path.split("/")]
+        if parts.query:
+            names.append(hashlib.sha256(parts.query.encode()).hexdigest()[:16])
+        kept = [name for name in names if name.strip(".")]
+        return self.directory.joinpath(parts.netloc.replace(":", "_"), *kept)
+
 
 def _directory(environ: Mapping[str, str]) -> Path:
     named = environ.get("DELTASCALE_CACHE", "").strip()
@@ -106,7 +115,7 @@ def fetch(remote: Remote, cache: Cache, *, sleep: Callable[[float], object] = ti
     Raises:
         DatasetMistake: it can't be had, is not what it should be, or the cache can't be written.
     """
-    path = _place(remote, cache)
+    path = cache.path(remote)
     found = _wrong(path, remote) if path.exists() else "not there"
     if not found:
         return path
@@ -126,6 +135,8 @@ def fetch(remote: Remote, cache: Cache, *, sleep: Callable[[float], object] = ti
                 _check(part, remote, cache)
                 os.replace(part, path)
                 _lock(path, remote)
+            else:  # another process was quicker
+                part.unlink(missing_ok=True)
     except OSError as error:
         raise DatasetMistake(
             f"the cache can't be written ({error.strerror or error})",
@@ -133,14 +144,6 @@ def fetch(remote: Remote, cache: Cache, *, sleep: Callable[[float], object] = ti
             remedy="make room there, or set DELTASCALE_CACHE to another directory",
         ) from error
     return path
-
-
-def _place(remote: Remote, cache: Cache) -> Path:
-    parts = urlsplit(remote.url)
-    names = [quote(name, safe="+=@,()") for name in parts.path.split("/") if name not in "..."]
-    if parts.query:
-        names.append(hashlib.sha256(parts.query.encode()).hexdigest()[:16])
-    return cache.directory.joinpath(parts.netloc.replace(":", "_"), *names)
 
 
 def _lock_of(path: Path) -> Path:

@@ -82,9 +82,9 @@ def parse(data: bytes, suffix: str, file: str) -> tuple[list[Row], list[Problem]
 
 
 def kind(value: object) -> str:
-    """What JSON calls a value of this type."""
-    names = {bool: "truth value", str: "text", list: "list", dict: "object", type(None): "null"}
-    return names[type(value)]
+    """What JSON calls a value of this type, with its article."""
+    names = {bool: "a truth value", str: "a text", list: "a list", dict: "an object"}
+    return names.get(type(value), "null")
 
 
 def listed(text: str) -> Cell:
@@ -190,6 +190,12 @@ def _what(error: Exception) -> str:
 
 
 def _jsonl(text: str, file: str, problems: list[Problem]) -> Iterator[Row]:
+    if text.lstrip().startswith("["):
+        raise DatasetMistake(
+            "it holds one list, not an object a line",
+            where=file,
+            remedy="let its name end in .json",
+        )
     decoder = _decoder()
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -202,7 +208,7 @@ def _jsonl(text: str, file: str, problems: list[Problem]) -> Iterator[Row]:
         if isinstance(record, dict):
             yield Row(number, record)
         else:
-            problems.append(Problem(file, number, "", f"a {kind(record)}, not an object"))
+            problems.append(Problem(file, number, "", f"{kind(record)}, not an object"))
 
 
 def _json(text: str, file: str) -> Iterator[Row]:
@@ -227,7 +233,7 @@ def _json(text: str, file: str) -> Iterator[Row]:
             wrong = error.lineno if isinstance(error, json.JSONDecodeError) else line
             raise stop(f"not JSON: {_what(error)}", wrong) from error
         if not isinstance(record, dict):
-            raise stop(f"a {kind(record)}, not an object", line)
+            raise stop(f"{kind(record)}, not an object", line)
         yield Row(line, record)
         at = _skip(text, at)
         if text.startswith(",", at):

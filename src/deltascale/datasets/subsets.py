@@ -17,7 +17,7 @@ from deltascale.records import Item
 __all__ = ["Mode", "digest", "order", "unit"]
 
 Mode: TypeAlias = Literal["proportional", "equal"]
-"""`proportional`: every prefix holds each stratum's share of the whole, to within one unit.
+"""`proportional`: every prefix holds each stratum's share of the whole, to within about one unit.
 `equal`: every prefix holds as many of each stratum, as long as the stratum lasts."""
 
 

@@ -171,7 +171,7 @@ def _draft(
         found = row.cells.get(columns.get(ours, ""))
         if found is None or isinstance(found, str):
             return (found or "").strip()
-        problems.add(row.line, columns[ours], f"a {rows.kind(found)} where a text is needed")
+        problems.add(row.line, columns[ours], f"{rows.kind(found)} where a text is needed")
         return "?"
 
     question = text("question")
@@ -204,7 +204,7 @@ def _answers(row: Row, column: str, problems: _Problems) -> tuple[str, ...]:
         elif isinstance(one, str):
             answers.append(one.strip())
         elif one is not None:
-            problems.add(row.line, column, f"a {rows.kind(one)} where a text or number is needed")
+            problems.add(row.line, column, f"{rows.kind(one)} where a text or number is needed")
             return ("?",)
     if not answers or not all(answers):
         problems.add(row.line, column, "empty", "write the answer or delete the line")
@@ -299,7 +299,7 @@ def _targets(draft: _Draft, scorer: str, problems: _Problems) -> tuple[str, ...]
         if scorer == "regex":
             try:
                 re.compile(answer)
-            except (re.error, OverflowError, RecursionError) as error:
+            except (re.error, OverflowError, RecursionError, Warning) as error:
                 problems.add(draft.line, "answer", f"not a pattern: {error}", "mend the pattern")
     return draft.answers
 

@@ -5,10 +5,12 @@ Importing this module loads no scorer.
 
 from __future__ import annotations
 
-from deltascale.errors import DatasetMistake
-from deltascale.records import Scorer
+from collections.abc import Callable, Iterable
 
-__all__ = ["find", "names"]
+from deltascale.errors import DatasetMistake, Problem
+from deltascale.records import Item, Scorer
+
+__all__ = ["check", "find", "names"]
 
 GROUP = "deltascale.scorers"
 """Entry points of this group are scorers: the name, and the path of a `Scorer`."""
@@ -51,6 +53,51 @@ def find(name: str) -> Scorer:
     return found
 
 
+def check(name: str, items: Iterable[Item], *, where: str = "") -> None:
+    """Stop before a model is asked if a target is one that no reply could ever match.
+
+    Raises:
+        DatasetMistake: at least one target is; up to 20 of them, one a line.
+    """
+    look = _target_check(name)
+    if look is None:
+        return
+    problems = [
+        str(Problem(where or "items", 0, item.id, found))
+        for item in items
+        for target in (item.target, *item.aliases)
+        if (found := look(item, target))
+    ]
+    if problems:
+        more = [f"and {len(problems) - 20} more problems"] if len(problems) > 20 else []
+        raise DatasetMistake("\n".join([*problems[:20], *more]))
+
+
+def _target_check(name: str) -> Callable[[Item, str], str] | None:
+    """What is wrong with a target, in words; an empty text if nothing is."""
+    if name in {"numeric", "gsm8k"}:
+        from deltascale.scorers import numeric
+
+        return lambda _, target: (
+            "" if numeric.canonical(target) else f"the target {target!r} is not a number"
+        )
+    if name == "choice":
+        from deltascale.scorers import choice
+
+        return choice.wrong_target
+    if name == "regex":
+        from deltascale.scorers import regex
+
+        return lambda _, target: regex.wrong_target(target)
+    if name in {"exact", "contains"}:
+        from deltascale.scorers import exact
+
+        return lambda _, target: (
+            "" if exact.canonical(target) else f"nothing is left of the target {target!r}"
+        )
+    return None
+
+
 def _plugins() -> dict[str, str]:
     from importlib.metadata import entry_points
 
@@ -63,17 +110,9 @@ def _import(path: str, name: str) -> object:
     module, _, attribute = path.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        if name in _BUILTIN:
-            what, remedy = "this scorer is not part of this version", "name another one"
-        else:
-            what, remedy = f"there is no module {error.name!r}", "install the package it is in"
-        raise DatasetMistake(what, where=f"scorer {name!r}", remedy=remedy) from error
-    except AttributeError as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise DatasetMistake(
-            f"{module} has no {attribute!r}",
+            f"it can't be imported: {error}",
             where=f"scorer {name!r}",
-            remedy="write it like package.module:OBJECT",
+            remedy="a path is written package.module:OBJECT",
         ) from error

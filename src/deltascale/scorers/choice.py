@@ -15,7 +15,7 @@ from functools import lru_cache
 from deltascale.records import Item, Question, Score, Scorer
 from deltascale.scorers.reply import boxed, flatten, is_error_body, said
 
-__all__ = ["CHOICE", "extract", "judge"]
+__all__ = ["CHOICE", "extract", "judge", "wrong_target"]
 
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _UNLISTED = 8
@@ -102,7 +102,17 @@ def _by_text(choices: tuple[str, ...], text: str) -> str | None:
 
 def judge(item: Item, answer: str, text: str) -> Score:
     """1 where the letter is the target's, or one of the aliases'."""
-    return Score(float(answer in {item.target.strip().upper(), *item.aliases}))
+    return Score(
+        float(answer in {target.strip().upper() for target in (item.target, *item.aliases)})
+    )
+
+
+def wrong_target(item: Item, target: str) -> str:
+    """Why no reply could match this target; empty if one could."""
+    letters = _ALPHABET[: len(item.question.choices) or _UNLISTED]
+    if target.strip().upper() in set(letters):
+        return ""
+    return f"the target {target!r} is not a letter from A to {letters[-1]}"
 
 
 CHOICE = Scorer("choice", 1, extract, judge)

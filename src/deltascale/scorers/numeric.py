@@ -37,9 +37,9 @@ _TOKEN = (
 """A number in running text. It never crosses a line, so lines can be searched one by one."""
 
 _NUMBER = re.compile(_TOKEN)
-_NOISE = re.compile(r"[$€£¥,\s%]")
+_NOISE = re.compile(r"[$€£¥\s%]")
 _WITH_PART = re.compile(r"([-+]?)[$€£¥]?([0-9]+) ([0-9]+)/([0-9]+)")
-_WHOLE = re.compile(rf"[-+]?(?:{_PLAIN}(?:/[0-9]+)?)")
+_WHOLE = re.compile(rf"[-+]?{_PLAIN}(?:/{_DIGITS})?")
 
 
 @lru_cache(maxsize=8192)
@@ -60,7 +60,7 @@ def canonical(text: str) -> str | None:
     if not _WHOLE.fullmatch(text):
         return None
     try:
-        top, slash, bottom = text.partition("/")
+        top, slash, bottom = text.replace(",", "").partition("/")
         return str(Fraction(top) / int(bottom) if slash else Fraction(top))
     except (ValueError, ZeroDivisionError):  # ValueError: more digits than int() accepts
         return None
@@ -92,6 +92,7 @@ _CUE = re.compile(
     r"|(?:答案|答)(?:是|为|應為|应为)?\s*[:=]?\s*",
     re.IGNORECASE,
 )
+_CUES, _REACH = 32, 1000
 _CLAUSE = re.compile(
     r"\n|[;!?]|\.(?=\s|$)|,\s+(?=[A-Za-z])|\b(?:since|because|where|when)\b"
     r"|(?<=[0-9A-Za-z%$])\s+\("
@@ -123,8 +124,9 @@ def strict(text: str) -> str | None:
 
 
 def _after_cue(text: str) -> str | None:
-    for cue in reversed(list(_CUE.finditer(text))):
-        rest = text[cue.end() :]
+    # Bounds keep a reply that repeats itself without end from taking quadratic time.
+    for cue in reversed(deque(_CUE.finditer(text), maxlen=_CUES)):
+        rest = text[cue.end() : cue.end() + _REACH]
         clause = _CLAUSE.split(rest, maxsplit=1)[0]
         found = _stated(clause) or next(iter(_tokens(rest.partition("\n")[0])), None)
         if found is not None:

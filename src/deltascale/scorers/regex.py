@@ -7,6 +7,7 @@ beyond all bounds is refused before it is used, because Python can't stop a sear
 from __future__ import annotations
 
 import re
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from deltascale.errors import DatasetMistake
 from deltascale.records import Item, Question, Score, Scorer
 from deltascale.scorers.exact import final
 
-__all__ = ["MAX_ANSWER", "REGEX", "compiled", "extract", "judge", "worst_case"]
+__all__ = ["MAX_ANSWER", "REGEX", "compiled", "extract", "judge", "worst_case", "wrong_target"]
 
 MAX_ANSWER = 256
 """Characters of an answer; a longer one matches no pattern."""
@@ -106,9 +107,11 @@ def compiled(pattern: str) -> re.Pattern[str]:
     """
     remedy = "write a simpler pattern for the whole answer, or use the scorer `exact`"
     try:
-        ready = re.compile(pattern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Python warns of what another version reads otherwise
+            ready = re.compile(pattern)
         ways = worst_case(pattern)
-    except (re.error, OverflowError, RecursionError, ValueError) as error:
+    except (re.error, OverflowError, RecursionError, ValueError, Warning) as error:
         raise DatasetMistake(
             f"the pattern can't be used: {error}", where=repr(pattern), remedy=remedy
         ) from error
@@ -133,6 +136,15 @@ def judge(item: Item, answer: str, text: str) -> Score:
         return Score(0.0)
     patterns = (compiled(pattern) for pattern in (item.target, *item.aliases))
     return Score(float(any(pattern.fullmatch(answer) for pattern in patterns)))
+
+
+def wrong_target(target: str) -> str:
+    """Why this target can't be used as a pattern; empty if it can."""
+    try:
+        compiled(target)
+    except DatasetMistake as mistake:
+        return str(mistake)
+    return ""
 
 
 REGEX = Scorer("regex", 1, extract, judge)

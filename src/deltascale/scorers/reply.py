@@ -23,6 +23,7 @@ _ERROR_INITIALS = frozenset("{[<eEaAhHsStT \n\t\r")
 
 _SPACES = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _DASHES = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-"})
+_BRACE = re.compile(r"\\boxed\{|[{}]")
 _OTHER_DIGITS = re.compile(r"[^\D0-9]")
 
 
@@ -55,16 +56,16 @@ def flatten(text: str) -> str:
 
 
 def boxed(text: str) -> list[str]:
-    r"""The contents of every closed `\boxed{...}`, in order, braces inside balanced."""
-    found: list[str] = []
-    start = text.find("\\boxed{")
-    while start >= 0:
-        first = start + len("\\boxed{")
-        depth, end = 1, first
-        while end < len(text) and depth:
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            end += 1
-        if depth == 0:
-            found.append(text[first : end - 1])
-        start = text.find("\\boxed{", first)
-    return found
+    r"""The contents of every closed `\boxed{...}` in the order they begin, braces balanced."""
+    if "\\boxed{" not in text:
+        return []
+    opened: list[tuple[bool, int]] = []
+    found: list[tuple[int, int]] = []
+    for brace in _BRACE.finditer(text):
+        if brace[0] != "}":
+            opened.append((brace[0] != "{", brace.end()))
+        elif opened:
+            framed, start = opened.pop()
+            if framed:
+                found.append((start, brace.start()))
+    return [text[start:end] for start, end in sorted(found)]
