@@ -109,7 +109,19 @@ def cells(frames: Sequence[Frame], study: Study) -> tuple[CellResult, ...]:
         for c, cell in enumerate(frame.cells)
         if cell.model in models
     ]
-    return _with_holm(found)
+    return _with_holm(sorted(found, key=lambda row: _place(row, study)))
+
+
+def _place(row: CellResult, study: Study) -> tuple[str, int, float, float, str]:
+    """By dataset, protocol as listed, temperature, and size with the unknown ones last."""
+    size = row.model.size.parameters
+    return (
+        row.cell.dataset,
+        study.protocols.index(row.cell.protocol),
+        row.cell.temperature,
+        math.inf if size is None else size,
+        row.cell.model,
+    )
 
 
 def turns(frames: Sequence[Frame]) -> Iterator[TurnResult]:

@@ -377,7 +377,7 @@ def _create_or_check(path: Path, connection: sqlite3.Connection) -> None:
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     try:
-        return connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
+        return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
     except sqlite3.DatabaseError:
         return False
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from deltascale.analysis import CellResult, Results
+from deltascale.analysis import CellResult, Results, TurnResult
 from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Status
@@ -48,13 +48,15 @@ def console() -> Console:
 
 def table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
     """An open table; the first `left` columns are text, the others numbers."""
-    made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1))
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+    )
     for number, column in enumerate(columns):
         made.add_column(
             column,
             justify="left" if number < left else "right",
-            no_wrap=number >= left,
-            overflow="fold",
+            no_wrap=True,
+            overflow="ellipsis",
         )
     return made
 
@@ -141,87 +143,60 @@ def show_results(shown: Console, results: Results) -> None:
     """The deltas of every dataset, oracles in a table of their own, and what was spent."""
     ordinary = [one for one in results.cells if one.regime != "verdict"]
     oracles = [one for one in results.cells if one.regime == "verdict"]
+    paths = _paths(results.turns)
     for dataset in dict.fromkeys(one.cell.dataset for one in ordinary):
         rows = [one for one in ordinary if one.cell.dataset == dataset]
-        shown.print(_deltas(f"{dataset}: accuracy, first answer → last", rows))
+        shown.print(_deltas(dataset, rows, paths))
         shown.print()
     if oracles:
-        shown.print(_deltas("upper bound (oracle): told right or wrong, no method", oracles))
+        title = "upper bound (oracle): told right or wrong, so it can only gain"
+        shown.print(_deltas(title, oracles, paths))
         shown.print()
-    _show_turns(shown, results)
     _show_notes(shown, results)
 
 
-def _deltas(title: str, rows: Sequence[CellResult]) -> Table:
+def _deltas(title: str, rows: Sequence[CellResult], paths: Mapping[str, str]) -> Table:
     several_datasets = len({row.cell.dataset for row in rows}) > 1
     several_temperatures = len({row.cell.temperature for row in rows}) > 1
+    some_missing = any(row.n_missing for row in rows)
     made = table(
         title,
-        [
-            "model",
-            "size",
-            "protocol",
-            "first",
-            "last",
-            "delta",
-            "95 % interval",
-            "p Holm",
-            "fix/break",
-            "miss.",
-            "extra $",
-        ],
+        ["model", "size", "dataset" if several_datasets else "protocol", "% right by turn",
+         "delta", "95 % interval", "p Holm", "fix/break", "extra $", *["miss."] * some_missing],
         left=3,
-    )
+    )  # fmt: skip
+    before = rows[0].cell.protocol, rows[0].cell.dataset
     for row in rows:
-        name = row.cell.protocol
-        if several_datasets:
-            name = row.cell.dataset
+        if (row.cell.protocol, row.cell.dataset) != before:
+            made.add_row()
+            before = row.cell.protocol, row.cell.dataset
+        name = row.cell.dataset if several_datasets else row.cell.protocol
         if several_temperatures:
             name += f" T{row.cell.temperature:g}"
         made.add_row(
             _short(row.cell.model),
             size_text(row.model.size),
-            name,
-            _percent(row.first.value),
-            _percent(row.last.value),
+            escape(name),
+            paths[row.cell.id],
             _points(row.delta.value),
             _interval(row.delta.low, row.delta.high),
             _p_value(row.p_holm),
             "" if row.fixed is None else f"{row.fixed}/{row.broken}",
-            _missing(row),
-            f"{row.cost_extra_usd:.4f}" if row.cost_extra_usd < 1 else f"{row.cost_extra_usd:.2f}",
+            f"{row.cost_extra_usd:.3g}",
+            *[str(row.n_missing)] * some_missing,
         )
     return made
 
 
-def _missing(row: CellResult) -> str:
-    return str(row.n_missing) if row.n_missing else ""
-
-
-def _show_turns(shown: Console, results: Results) -> None:
-    n_turns = max((one.turn for one in results.turns), default=0) + 1
-    if n_turns < 3:
-        return
-    by_cell: dict[str, dict[int, str]] = {}
-    names: dict[str, tuple[str, str, str]] = {}
-    for one in results.turns:
-        by_cell.setdefault(one.cell.id, {})[one.turn] = _percent(one.accuracy.value)
-        names[one.cell.id] = (one.cell.dataset, one.cell.model, one.cell.protocol)
-    made = table(
-        "accuracy at each turn",
-        ["dataset", "model", "protocol", *(f"turn {turn}" for turn in range(n_turns))],
-        left=3,
-    )
-    for cell, accuracies in by_cell.items():
-        dataset, model, protocol = names[cell]
-        made.add_row(
-            dataset,
-            _short(model),
-            protocol,
-            *(accuracies.get(turn, "") for turn in range(n_turns)),
-        )
-    shown.print(made)
-    shown.print()
+def _paths(turns: Sequence[TurnResult]) -> dict[str, str]:
+    """By cell: the accuracy at each turn, `50.5 54.5 53.0`; the middle of long ones left out."""
+    by_cell: dict[str, list[str]] = {}
+    for one in turns:
+        by_cell.setdefault(one.cell.id, []).append(_percent(one.accuracy.value) or "?")
+    return {
+        cell: " ".join(path if len(path) <= 4 else [*path[:2], "…", path[-1]])
+        for cell, path in by_cell.items()
+    }
 
 
 def _show_notes(shown: Console, results: Results) -> None:
@@ -367,7 +342,7 @@ def _points(share: float | None) -> str:
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{100 * low:+.1f}, {100 * high:+.1f}]"
+    return "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _p_value(p: float | None) -> str:

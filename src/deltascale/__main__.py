@@ -1,0 +1,5 @@
+"""`python -m deltascale`, the same as `deltascale`."""
+
+from deltascale.cli import main
+
+main()
