@@ -28,6 +28,8 @@ __all__ = ["check", "connect", "endpoint", "located", "missing_key", "parse", "r
 _DEFAULT = "https://api.anthropic.com"
 _VARIABLE = "ANTHROPIC_BASE_URL"
 _KEY = "ANTHROPIC_API_KEY"
+
+# Not the newest: versions from 2026-10-21 on take no temperature, which a study must set.
 _VERSION = "2023-06-01"
 
 # --- where and who -------------------------------------------------------------------------------
@@ -136,7 +138,7 @@ class _Block(msgspec.Struct):
     text: str | None = None
     id: str | None = None
     name: str | None = None
-    input: msgspec.Raw | None = None
+    input: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class _OutputDetails(msgspec.Struct):
@@ -156,7 +158,7 @@ class _Answer(msgspec.Struct):
     stop_reason: str | None = None
     model: str | None = None
     usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -195,11 +197,11 @@ def parse(body: bytes, status: int, headers: Mapping[str, str]) -> Reply:
         raise unreadable(status, f"the reply is no message: {error}") from None
     usage = _usage(answer.usage)
     if answer.content is None:
-        if answer.error is not None:
+        if bytes(answer.error) != b"null":
             raise failed(status, body, headers, usage=usage)
         raise unreadable(status, "the reply holds no content", usage=usage)
     calls = tuple(
-        ToolCall(block.id or "", block.name or "", bytes(block.input or b"{}").decode())
+        ToolCall(block.id or "", block.name or "", bytes(block.input).decode())
         for block in answer.content
         if block.type == "tool_use"
     )

@@ -176,7 +176,7 @@ class _Completion(msgspec.Struct):
     usage: _Usage | None = None
     model: str | None = None
     system_fingerprint: str | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode = msgspec.json.Decoder(_Completion).decode
@@ -242,7 +242,7 @@ def parse(body: bytes, status: int, headers: Mapping[str, str]) -> Reply:
         raise unreadable(status, f"the reply is no chat completion: {error}") from None
     usage = _usage(completion.usage)
     if not completion.choices:
-        if completion.error is not None:
+        if bytes(completion.error) != b"null":
             raise failed(status, body, headers, usage=usage)
         raise unreadable(status, "the reply holds no choice", usage=usage)
     choice = completion.choices[0]

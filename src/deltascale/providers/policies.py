@@ -427,6 +427,10 @@ def recorded(
     """
     flights: dict[bytes, _Flight] = {}
 
+    def leave(key: bytes, flight: _Flight) -> None:
+        if flights.get(key) is flight:
+            del flights[key]
+
     async def fly(key: bytes, request: Request, flight: _Flight) -> Reply:
         try:
             reply = await ask(request)
@@ -434,7 +438,7 @@ def recorded(
             await store(key, request, reply)
             return reply
         finally:
-            flights.pop(key, None)
+            leave(key, flight)
 
     async def known(request: Request) -> Reply:
         key = digest(request)
@@ -451,8 +455,9 @@ def recorded(
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if not task.cancelled() and flight.n_waiting == 1:
+            if not task.done() and flight.n_waiting == 1:
                 if not flight.landed:
+                    leave(key, flight)  # who asks from now on must not be cancelled with it
                     task.cancel()
                 await asyncio.wait({task})
             raise

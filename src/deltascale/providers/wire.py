@@ -89,6 +89,7 @@ class _Error(msgspec.Struct):
     message: object = None
     type: object = None
     code: object = None
+    status: object = None
     metadata: object = None
     innererror: object = None
     detail: object = None
@@ -129,7 +130,8 @@ def error_in(body: bytes) -> tuple[str, str, int | None]:
     if said.error is not None:
         error = said.error
         words = " ".join(
-            _text(part) for part in (error.code, error.type, error.metadata, error.innererror)
+            _text(part)
+            for part in (error.code, error.type, error.status, error.metadata, error.innererror)
         )
         message = _text(error.message) or _text(error.detail)
         if isinstance(error.metadata, dict) and error.metadata.get("raw"):
