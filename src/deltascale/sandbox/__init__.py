@@ -31,7 +31,7 @@ __all__ = [
     "choose_backend",
     "judge_program",
     "run_script",
-    "survey_backends",
+    "try_backend",
 ]
 
 BACKENDS = ("wasm", "bubblewrap", "docker", "podman")
@@ -53,7 +53,7 @@ def choose_backend(name: str = "", *, unsafe: bool = False) -> Backend:
         )
     reasons = []
     for candidate in (name,) if name else BACKENDS:
-        found = "it shuts nothing in" if candidate == "unsafe" else _proven(candidate)
+        found = "it shuts nothing in" if candidate == "unsafe" else try_backend(candidate)
         if isinstance(found, Backend):
             return found
         reasons.append(f"{candidate}: {found}")
@@ -68,13 +68,8 @@ def choose_backend(name: str = "", *, unsafe: bool = False) -> Backend:
     )
 
 
-def survey_backends() -> tuple[tuple[str, Backend | str], ...]:
-    """(name, the backend or why it does not work) of every safe backend, each tried out."""
-    return tuple((name, _proven(name)) for name in BACKENDS)
-
-
-def _proven(name: str) -> Backend | str:
-    """The backend, if a first program runs in it."""
+def try_backend(name: str) -> Backend | str:
+    """The safe backend of this name if a first program runs in it, else why it can't be used."""
     found = _finder(name)()
     if isinstance(found, str):
         return found

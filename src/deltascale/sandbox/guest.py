@@ -265,8 +265,9 @@ def describe(error: BaseException, name: str) -> str:
     return plain(f"{type(error).__name__}: {said[:MOST_DETAIL]}{where}")
 
 
-def trouble(error: BaseException, watch: Watch, status: str = "exception") -> dict[str, object]:
+def trouble(error: BaseException, watch: Watch) -> dict[str, object]:
     """What the host and the tests are told of an exception in the program."""
+    status = "exception"
     if watch.refused:
         status = "blocked"
     elif isinstance(error, MemoryError):
@@ -289,7 +290,7 @@ def start_program(job: dict[str, Any], watch: Watch) -> tuple[dict[str, Any], di
     try:
         code = compile(job["source"], "program", "exec", dont_inherit=True)
     except BaseException as error:  # a text may fail to compile in more ways than SyntaxError
-        return {}, trouble(error, watch, "syntax_error")
+        return {}, {**trouble(error, watch), "status": "syntax_error"}
     sys.addaudithook(watch.hook)
     try:
         return run(code), {}
