@@ -10,23 +10,28 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import expit, logit, stdtr, stdtrit
 
 from deltascale.stats.draws import keyed_generator
-from deltascale.stats.paired import UNKNOWN, Interval
+from deltascale.stats.paired import UNKNOWN, Interval, wilson_interval
 
 __all__ = [
     "ClusteredMean",
+    "ClusteredRatio",
     "EpochComponents",
     "SignFlipTest",
     "bonett_price_floor",
+    "cluster_index",
     "clustered_mean",
+    "clustered_ratio",
     "delta_covariance",
     "epoch_components",
     "item_means",
     "macro_average",
     "mean_covariance",
     "sign_flip_test",
+    "t_interval",
+    "t_p_value",
 ]
 
 FloatArray: TypeAlias = NDArray[np.float64]
@@ -52,6 +57,16 @@ class ClusteredMean:
     def deff_used(self) -> float:
         """The design effect where it divides counts: never below 1, 1 when unknown."""
         return max(1.0, self.deff) if math.isfinite(self.deff) else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusteredRatio:
+    """A share a / b, both summed over clusters."""
+
+    ratio: float  # NaN if the denominator is empty
+    se: float  # linearised; 0 at a ratio of 0 or 1
+    interval: Interval
+    clusters: int  # those that add to the denominator
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,49 @@ def t_p_value(estimate: float, se: float, df: float) -> float:
     if se == 0:
         return 1.0 if estimate == 0 else 0.0
     return float(2 * stdtr(df, -abs(estimate / se)))
+
+
+def clustered_ratio(
+    numerator_I: ArrayLike,
+    denominator_I: ArrayLike,
+    cluster_I: ArrayLike | None = None,
+    *,
+    level: float = 0.95,
+) -> ClusteredRatio:
+    """A share sum(a) / sum(b) in [0, 1], with 0 <= a <= b: pooled, never a mean of ratios.
+
+    Linearised over the clusters that add to the denominator, on the logit scale with t_{G-1}. At a
+    share of 0 or 1 the logit has no error: then Wilson's interval of G trials. Rows with a NaN are
+    left out. NaN if nothing is in the denominator.
+
+    Raises ValueError for shapes that do not match or a > b.
+    Source: Woodruff 1971, JASA 66:411; Korn & Graubard 1999, section 2.4 (logit).
+    """
+    a, b = np.asarray(numerator_I, np.float64), np.asarray(denominator_I, np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(f"numerator {a.shape} and denominator {b.shape} must be alike, one axis")
+    used = ~(np.isnan(a) | np.isnan(b)) & (b != 0)
+    if np.any((a[used] < 0) | (a[used] > b[used] * (1 + 1e-12))):
+        raise ValueError("a share needs 0 <= numerator <= denominator")
+    if not used.any():
+        return ClusteredRatio(math.nan, math.nan, UNKNOWN, 0)
+    labels = None if cluster_I is None else np.asarray(cluster_I)[used]
+    cluster = cluster_index(labels, int(used.sum()))
+    a_G, b_G = np.bincount(cluster, weights=a[used]), np.bincount(cluster, weights=b[used])
+    clusters, total = a_G.size, float(b_G.sum())
+    ratio = float(a_G.sum()) / total
+    residual = a_G - ratio * b_G
+    if min(ratio, 1 - ratio) < 1e-12:
+        interval = wilson_interval(round(ratio) * clusters, clusters, level=level)
+        return ClusteredRatio(float(round(ratio)), 0.0, interval, clusters)
+    if clusters < 2:
+        return ClusteredRatio(ratio, math.nan, UNKNOWN, clusters)
+    se = math.sqrt(clusters / (clusters - 1) * float(residual @ residual)) / total
+    on_logit = t_interval(
+        float(logit(ratio)), se / (ratio * (1 - ratio)), clusters - 1, level=level
+    )
+    limits = Interval(float(expit(on_logit.low)), float(expit(on_logit.high)))
+    return ClusteredRatio(ratio, se, limits, clusters)
 
 
 def epoch_components(d_IE: ArrayLike) -> EpochComponents:

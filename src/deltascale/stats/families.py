@@ -104,6 +104,8 @@ class Fit:
     misfit: float  # generalised residual sum of squares, r' W r
     log_det: float  # ln |V + tau^2 I|
     fitted: FloatArray  # (M,)
+    observed: FloatArray  # (M,)
+    total: FloatArray  # (M, M) V + tau^2 I
     size: FloatArray  # (M,)
     reference: float  # N_ref
     tau2: float
@@ -199,6 +201,7 @@ def fit_family(
     size, delta, x, reference = _checked(size_M, delta_M, reference)
     if size.size < family.k:
         raise ValueError(f"{name} has {family.k} parameters and there are {size.size} models")
+    total = as_covariance(cov_MM, size.size) + tau2 * np.eye(size.size)
     root = _root(cov_MM, size.size, tau2)
     shape, at_edge = math.nan, False
     if family.column is not None:
@@ -216,6 +219,8 @@ def fit_family(
         misfit=float(residual @ residual),
         log_det=2 * float(np.log(np.diag(root)).sum()),
         fitted=design @ linear,
+        observed=delta,
+        total=total,
         size=size,
         reference=reference,
         tau2=tau2,

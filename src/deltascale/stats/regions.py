@@ -93,12 +93,14 @@ def sublevel_region(
     threshold: float,
     open_low: bool = False,
     open_high: bool = False,
+    crossing_rounds: int = 7,
 ) -> Region:
     """{x : function(x) <= threshold}, its limits found between neighbouring grid points.
 
     `function` takes and returns an array. `open_low` and `open_high` say that a piece which reaches
     that end of the grid goes on for ever; otherwise it stops there. A piece that falls between two
-    grid points is missed, so put the minimum on the grid.
+    grid points is missed, so put the minimum on the grid. Each crossing round narrows a limit by a
+    factor of 33 with one call of the function: take fewer where calls are dear.
     """
     points = np.unique(np.asarray(grid, dtype=np.float64))
     inside = function(points) <= threshold
@@ -109,18 +111,22 @@ def sublevel_region(
         low = -math.inf if open_low else float(points[0])
         high = math.inf if open_high else float(points[-1])
         if first > 0:
-            low = _crossing(function, threshold, points[first], points[first - 1])
+            low = _crossing(function, threshold, points[first], points[first - 1], crossing_rounds)
         if last < points.size - 1:
-            high = _crossing(function, threshold, points[last], points[after])
+            high = _crossing(function, threshold, points[last], points[after], crossing_rounds)
         pieces.append(Interval(low, high))
     return Region(tuple(pieces))
 
 
 def _crossing(
-    function: Callable[[FloatArray], FloatArray], threshold: float, inside: float, outside: float
+    function: Callable[[FloatArray], FloatArray],
+    threshold: float,
+    inside: float,
+    outside: float,
+    rounds: int,
 ) -> float:
     """Where the threshold is passed, by thirty-two points at a time: one array call a round."""
-    for _ in range(7):
+    for _ in range(rounds):
         between = np.linspace(inside, outside, 34)
         left = int(np.argmax(function(between) > threshold))
         if left == 0:  # rounding at the inner end: there is nothing finer to find

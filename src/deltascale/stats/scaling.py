@@ -330,7 +330,7 @@ def compare_families(
     wanted: list[FamilyName] = [n for n in FAMILIES if n in names or n == "constant"]
     wanted = [name for name in wanted if models >= FAMILIES[name].fewest_models]
     fits = [fit_family(name, size_M, delta_M, cov_MM, tau2=scatter.value) for name in wanted]
-    left_out = [leave_one_model_out(fit, delta_M, cov_MM) for fit in fits]
+    left_out = [leave_one_model_out(fit) for fit in fits]
     value = np.array([aicc(f.misfit, f.family.k, models, log_det=f.log_det) for f in fits])
     above = value - np.nanmin(value)
     weight = np.where(np.isnan(above), 0.0, np.exp(-above / 2))
@@ -345,32 +345,30 @@ def compare_families(
     return Comparison(scores, scatter)
 
 
-def leave_one_model_out(fit: Fit, delta_M: ArrayLike, cov_MM: ArrayLike) -> LeaveOneModelOut:
+def leave_one_model_out(fit: Fit) -> LeaveOneModelOut:
     """Refit without each model in turn and foretell it, tau^2 and N_ref as in the whole fit.
 
-    The log score is Gaussian with variance V_mm + tau^2 + that of the prediction, scaled by no
+    The log score is Gaussian with variance V_mm + tau^2 + that of the prediction, not scaled by any
     dispersion. NaN where a fold has fewer models than parameters.
     """
-    delta = np.asarray(delta_M, dtype=np.float64)
-    cov = as_covariance(cov_MM, delta.size)
-    predicted, variance = np.full(delta.size, math.nan), np.full(delta.size, math.nan)
-    theta = np.full((delta.size, fit.family.k), math.nan)
-    if delta.size > fit.family.k:
-        for m in range(delta.size):
-            rest = np.arange(delta.size) != m
-            fold = fit_family(
-                fit.family.name,
-                fit.size[rest],
-                delta[rest],
-                cov[np.ix_(rest, rest)],
-                tau2=fit.tau2,
-                reference=fit.reference,
-            )
-            g = fold.gradient(fit.size[m])
-            theta[m] = fold.theta
-            predicted[m] = float(fold.predict(fit.size[m]))
-            variance[m] = cov[m, m] + fit.tau2 + float(g @ fold.covariance @ g)
-    error = delta - predicted
+    models, k = fit.models, fit.family.k
+    predicted, variance = np.full(models, math.nan), np.full(models, math.nan)
+    theta = np.full((models, k), math.nan)
+    for m in range(models if models > k else 0):
+        rest = np.arange(models) != m
+        # tau^2 is in `total` already.
+        fold = fit_family(
+            fit.family.name,
+            fit.size[rest],
+            fit.observed[rest],
+            fit.total[np.ix_(rest, rest)],
+            reference=fit.reference,
+        )
+        g = fold.gradient(fit.size[m])
+        theta[m] = fold.theta
+        predicted[m] = float(fold.predict(fit.size[m]))
+        variance[m] = fit.total[m, m] + float(g @ fold.covariance @ g)
+    error = fit.observed - predicted
     log_density = -0.5 * (np.log(2 * math.pi * variance) + error**2 / variance)
     rmse = math.sqrt(float(np.mean(error**2)))
     return LeaveOneModelOut(predicted, variance, theta, float(log_density.sum()), rmse)
