@@ -6,7 +6,7 @@ import pytest
 
 from deltascale import datasets, scorers
 
-NAMES = ("demo-choices", "demo-sums", "gsm8k")
+NAMES = ("demo-choices", "demo-sums", "gsm8k", "humaneval")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -19,4 +19,4 @@ def test_a_dataset_says_what_it_is(name: str) -> None:
     assert dataset.homepage.startswith("https://") or name.startswith("demo-")
     assert dataset.max_items is None or dataset.max_items > 0
     assert 1 <= dataset.output_tokens <= 4096
-    assert scorers.find(dataset.scorer).name == dataset.scorer
+    assert dataset.scorer in scorers.names()
