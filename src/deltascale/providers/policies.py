@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from deltascale.errors import BudgetReached
+from deltascale.errors import BudgetReached, Stop
 from deltascale.providers import Caller, CallFailed
 from deltascale.records import (
     RETRYABLE,
@@ -343,6 +343,9 @@ def within(ask: Caller, *, budget: Budget, price: Price) -> Caller:
             if reply.usage is not None:
                 spent = cost_nusd(price, reply.usage)
             return reply
+        except Stop:
+            spent = 0  # the run ended before the call was sent
+            raise
         except CallFailed as failed:
             failure = failed.failure
             if failure.maybe_billed:
