@@ -6,7 +6,7 @@ import pytest
 
 from deltascale import datasets, scorers
 
-NAMES = ("demo-choices", "demo-sums", "gsm8k", "humaneval")
+NAMES = ("demo-choices", "demo-sums", "gsm8k", "humaneval", "mathbench")
 
 
 @pytest.mark.parametrize("name", NAMES)
