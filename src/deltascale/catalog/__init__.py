@@ -213,7 +213,7 @@ def nusd_per_ktok(usd_per_mtok: Decimal) -> int:
     exact = usd_per_mtok * 1_000_000
     if exact != exact.to_integral_value():
         raise CatalogMistake(
-            f"{usd_per_mtok} USD per million tokens is finer than 0.000001",
+            f"{usd_per_mtok:f} USD per million tokens is finer than 0.000001",
             remedy="round it up to six decimals",
         )
     return int(exact)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import ModuleType
 
 from msgspec.structs import replace
 
@@ -29,6 +30,11 @@ DEFAULT = Study(name="", models=(), datasets=(), protocols=())
 MAX_TURNS = 20
 TABLES = (".csv", ".json", ".jsonl", ".parquet", ".tsv")
 
+_NAMED: Mapping[str, ModuleType] = {
+    "dataset": datasets,
+    "protocol": protocols,
+    "scorer": scorers,
+}
 _KEYS = (
     "name", "models", "datasets", "protocols", "turns", "epochs", "temperature", "max_tokens",
     "items", "budget_usd", "seed", "system", "phases",
@@ -61,7 +67,9 @@ def check(
 
     Raises StudyMistake with everything on the findings.
     """
-    return _Reader(findings, folder, on, options or {}).study(root)
+    # Once for the whole study: every call looks through what is installed for plugins.
+    names = {kind: module.names() for kind, module in _NAMED.items()}
+    return _Reader(findings, folder, on, options or {}, names).study(root)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class _Reader:
     folder: Path
     on: date
     option_names: Mapping[str, str]
+    names: Mapping[str, tuple[str, ...]]
 
     def study(self, root: Node) -> Study:
         """The whole study.
@@ -152,8 +161,9 @@ class _Reader:
         """How many items; None: all of them."""
         if at is None or at.value == "all":
             return None
-        if isinstance(at.value, str) and (hint := near(at.value, ("all",))):
-            self.findings.add(at, f"{at.value!r} is not a number of items", hint)
+        if isinstance(at.value, str):
+            remedy = near(at.value, ("all",)) or "write a whole number, or all"
+            self.findings.add(at, f"{at.value!r} is not a number of items", remedy)
             return None
         return self.findings.whole(at, 1, 10_000_000)
 
@@ -187,8 +197,7 @@ class _Reader:
 
     def exists(self, at: Node, name: str, kind: str) -> bool:
         """Whether there is a dataset, protocol or scorer of this name or dotted path."""
-        module = {"dataset": datasets, "protocol": protocols, "scorer": scorers}[kind]
-        known = module.names()
+        known = self.names[kind]
         if name in known:
             return True
         if ":" not in name:
@@ -196,7 +205,7 @@ class _Reader:
             self.findings.add(at, f"unknown {kind} {name!r}", remedy)
             return False
         try:
-            module.find(name)
+            _NAMED[kind].find(name)
         except Mistake as error:
             self.findings.add(at, error.what, error.remedy)
             return False
@@ -262,7 +271,7 @@ class _Reader:
         name = Path(file).stem
         if "name" in fields:
             name = self.findings.text(at, remedy="write a name of your own") or ""
-        if name in datasets.names():
+        if name in self.names["dataset"]:
             remedy = f"give the file a name of its own, such as name: my-{name}"
             self.findings.add(at, f"{name!r} is the name of a benchmark", remedy)
         return name
@@ -270,7 +279,7 @@ class _Reader:
     def scorer(self, entry: Node, fields: Mapping[str, Node]) -> str:
         if "scorer" not in fields:
             if "file" in fields:
-                remedy = f"add scorer: one of {', '.join(scorers.names())}"
+                remedy = "add a scorer, such as scorer: numeric"
                 self.findings.add(entry, "a file without a scorer", remedy)
             return ""
         at = fields["scorer"]
@@ -302,7 +311,7 @@ class _Reader:
             if twin is None:
                 found.append(spec)
             elif twin.id == spec.id:
-                remedy = "remove one, or give one another id and keep its name:"
+                remedy = "remove one, or give one another id and the same name"
                 self.findings.add(entry, f"{spec.id!r} is listed twice", remedy)
             else:
                 self.findings.add(

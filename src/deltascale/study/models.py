@@ -41,6 +41,8 @@ _SHARED = {
 _HINTS = dict.fromkeys(("api_key", "key", "token"), _SECRETS) | _SHARED
 _SECRET = re.compile(r"(?i)(api[_-]?key|authorization|password|secret|token)")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KkMmBbTt])")
+_POWERS = {"k": 3, "m": 6, "b": 9, "t": 12}
 _SIMULATED = re.compile(r"sim-([0-9]+(?:\.[0-9]+)?)b")
 
 
@@ -175,15 +177,11 @@ class ModelReader:
             if size.source != "unknown" and (size.source == "simulated") != (
                 provider == "simulated"
             ):
-                found = f"a {size.source} size of a {provider} model"
+                found = f"{size.source} as the size of a model of {provider}"
                 self.findings.add(fields["size"], found, "only simulated models are simulated")
             return size
         if "parameters" in fields:
-            at = fields["parameters"]
-            parameters = self.findings.number(at, 1, 1e15)
-            if parameters is not None and parameters < 10_000:
-                remedy = f"write the whole count, such as {at.text}e9"
-                self.findings.add(at, f"{at.text} parameters are too few for a model", remedy)
+            parameters = self.count(fields["parameters"])
             citation = "stated in the study file"
             if "parameters_source" in fields:
                 remedy = "write where the count is published"
@@ -204,6 +202,20 @@ class ModelReader:
             self.findings.add(entry, f"{name!r} has no size to simulate", remedy)
             return unknown
         return Size("simulated", parameters, citation="invented by deltascale")
+
+    def count(self, at: Node) -> float | None:
+        """A number of parameters."""
+        match = _COUNT.fullmatch(at.text) if isinstance(at.value, str) else None
+        if match:
+            remedy = f"write {match[1]}e{_POWERS[match[2].lower()]}"
+            self.findings.add(at, f"{at.text!r} is not a number", remedy)
+            return None
+        parameters = self.findings.number(at, 0, 1e15)
+        if parameters is not None and parameters < 10_000:
+            remedy = f"write the whole count, such as {at.text if parameters else 7}e9"
+            self.findings.add(at, f"{at.text} parameters are too few for a model", remedy)
+            return None
+        return parameters
 
     def full_size(self, at: Node) -> Size | None:
         """A size with its source, as `dump` writes it."""
@@ -255,7 +267,8 @@ class ModelReader:
         if known is not None or "base_url" in fields:
             self.findings.add(at, f"no price is known for {label!r}", remedy)
         else:
-            remedy = " ".join(filter(None, (catalog.suggest(label), f"Or {remedy}")))
+            hint = catalog.suggest(label)
+            remedy = f"{hint} Or {remedy}" if hint else f"check its name, or {remedy}"
             self.findings.add(at, f"{label!r} is not in the catalogue", remedy)
         return nothing, None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from deltascale.errors import Problem, StudyMistake
 
@@ -36,7 +36,7 @@ Scalar: TypeAlias = bool | int | float | str | None
 Plain: TypeAlias = Scalar | Decimal | Sequence["Plain"] | Mapping[str, "Plain"]
 """What a study file can hold, without places."""
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 250_000
 MAX_DEPTH = 16
 
 _NULL = re.compile(r"null|Null|NULL|~|")
@@ -257,18 +257,19 @@ def read(path: Path) -> str:
 def tree(text: str, findings: Findings) -> Node:
     """The text as a tree whose root is a mapping.
 
-    Twice-written keys, tags, anchors and aliases are put on the findings.
+    Keys that are written twice are put on the findings.
 
-    Raises StudyMistake where the text is not YAML at all.
+    Raises StudyMistake where the text is not YAML, or has anchors, aliases or tags.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.reader import ReaderError
 
     text = text.removeprefix("\ufeff")
-    # The events are enough, and an alias in them is only a name: nothing can be made to expand.
+    # The events are enough, and they come as they are asked for: an alias in them is only a name,
+    # and nothing behind the first thing that is refused is ever parsed.
     try:
-        events = list(YAML(typ="safe", pure=True).parse(text))
+        return _Tree(findings, YAML(typ="safe", pure=True).parse(text)).root()
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
@@ -284,7 +285,6 @@ def tree(text: str, findings: Findings) -> Node:
     except YAMLError as error:
         findings.add(Node(None, 0, ""), f"not YAML: {str(error).splitlines()[0]}")
         raise StudyMistake(tuple(findings.problems)) from None
-    return _Tree(findings, iter(events)).root()
 
 
 def _syntax(text: str, line: int, problem: str) -> tuple[str, str]:
@@ -319,17 +319,20 @@ class _Tree:
             if isinstance(event, DocumentStartEvent):
                 line = event.start_mark.line + 1
                 if root is not None:
-                    self.findings.add(
+                    self.refuse(
                         Node(None, line, ""), "a second document", "keep one study in a file"
                     )
-                    self.findings.stop()
                 root = self.value(next(self.events), "", line, 0)
         if root is None or root.value is None:
-            self.findings.add(
+            self.refuse(
                 Node(None, 0, ""), "the file is empty", "`deltascale init` writes a study to edit"
             )
-            raise StudyMistake(tuple(self.findings.problems))
         return root
+
+    def refuse(self, at: Node, found: str, remedy: str) -> NoReturn:
+        """What stands here has no meaning in a study file, so nothing after it can be judged."""
+        self.findings.add(at, found, remedy)
+        raise StudyMistake(tuple(self.findings.problems))
 
     def value(self, event: Event, path: str, line: int, depth: int) -> Node:
         from ruamel.yaml.events import (
@@ -341,14 +344,13 @@ class _Tree:
 
         here = Node(None, line, path)
         if isinstance(event, AliasEvent):
-            self.findings.add(here, f"the alias *{event.anchor}", "write the value out")
-            return here
+            self.refuse(here, f"an alias, *{event.anchor}", "write the value out")
         if not isinstance(event, ScalarEvent | CollectionStartEvent):
             raise TypeError(f"{type(event).__name__} where a value begins")
         if event.anchor is not None:
-            self.findings.add(here, f"the anchor &{event.anchor}", "remove it")
+            self.refuse(here, f"an anchor, &{event.anchor}", "remove it, and write aliases out")
         if event.tag is not None and str(event.tag) != "!":
-            self.findings.add(here, f"the tag {_tag(str(event.tag))}", "remove it")
+            self.refuse(here, f"a tag, {_tag(str(event.tag))}", "remove it")
         if isinstance(event, ScalarEvent):
             text = str(event.value)
             # A plain scalar has no style: it is the only kind whose look decides its type.
@@ -356,8 +358,7 @@ class _Tree:
             value = _resolve(text) if style is None and tag is None else text
             return Node(value, line, path, text)
         if depth >= MAX_DEPTH:
-            self.findings.add(here, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
-            self.findings.stop()
+            self.refuse(here, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
         if isinstance(event, MappingStartEvent):
             return Node(self.children(path, depth), line, path)
         return Node(self.entries(path, depth), line, path)
@@ -369,8 +370,7 @@ class _Tree:
         while not isinstance(event := next(self.events), MappingEndEvent):
             line = event.start_mark.line + 1
             if not isinstance(event, ScalarEvent):
-                self.findings.add(Node(None, line, path), "a key that is not a text", "quote it")
-                raise StudyMistake(tuple(self.findings.problems))
+                self.refuse(Node(None, line, path), "a key that is not a text", "quote it")
             key = str(event.value)
             child_path = f"{path}.{key}" if path else key
             child = self.value(next(self.events), child_path, line, depth + 1)
@@ -417,9 +417,10 @@ def _resolve(text: str) -> Scalar:
 
 # --- writing -------------------------------------------------------------------------------------
 
+_INFINITIES = {"inf": ".inf", "-inf": "-.inf", "nan": ".nan"}
 _BARE = re.compile(r"[A-Za-z][A-Za-z0-9_./+-]*( [A-Za-z0-9_./+-]+)*")
 _UNPRINTABLE = re.compile(
-    r"[^\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+    r"[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
 
 
@@ -459,7 +460,7 @@ def _scalar(value: Scalar | Decimal) -> str:
     if isinstance(value, Decimal):
         return format(value.normalize(), "f")
     if isinstance(value, int | float):
-        return repr(value)
+        return repr(value) if math.isfinite(value) else _INFINITIES[str(value)]
     if _BARE.fullmatch(value) and isinstance(_resolve(value), str):
         return value
     quoted = json.dumps(value, ensure_ascii=False)
