@@ -5,6 +5,11 @@ from __future__ import annotations
 import socket
 
 import pytest
+from hypothesis import settings
+
+# Property tests share two cores with everything else: fewer examples, and no stopwatch.
+settings.register_profile("here", max_examples=40, deadline=None)
+settings.load_profile("here")
 
 
 @pytest.fixture(autouse=True)

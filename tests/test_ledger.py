@@ -1,0 +1,179 @@
+"""The durable record: what is kept is there, whole, and only for those who may write."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from deltascale import ledger
+from deltascale.errors import LedgerMistake
+from deltascale.records import (
+    Cell,
+    Failure,
+    Item,
+    Message,
+    Params,
+    Question,
+    Reply,
+    Request,
+    Sample,
+    ToolCall,
+    Turn,
+    Usage,
+    digest,
+)
+
+REQUEST = Request("toy", "openai:http://x/v1", Params(64, 0.7), (Message("user", "Höw? \ud83d"),))
+REQUEST = replace(REQUEST, messages=(Message("user", "Höw? 🤖 \x00 end"),))
+REPLY = Reply(
+    "därüm \u202e\x00",
+    "tool_use",
+    Usage(10, 5, 3, 2),
+    (ToolCall("1", "look", '{"a": 1}'),),
+    "toy-2026",
+    "fp",
+    0.5,
+    b"{raw}" * 100,
+)
+CELL = Cell("openai/toy", "sums", "review", 0.7)
+ITEMS = tuple(Item(f"i{n}", Question((), ""), "1", cluster=f"c{n // 2}") for n in range(4))
+
+
+def test_a_reply_comes_back_whole_but_for_its_raw_body(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with ledger.write(tmp_path / "ledger.db") as book:
+            key = digest(REQUEST)
+            assert book.reply(key) is None
+            await book.keep_reply(key, REQUEST, REPLY, 123)
+            assert book.reply(key) == replace(REPLY, raw=b"")
+            assert book.messages(key) == REQUEST.messages
+            await book.keep_reply(key, REQUEST, replace(REPLY, text="other"), 999)
+            assert book.reply(key) == replace(REPLY, raw=b""), "the first reply stands"
+            await book.keep_failure(key, REQUEST, Failure("timeout", "late", maybe_billed=True), 77)
+            spent = book.spent()
+            assert (spent.n_calls, spent.n_failures) == (1, 1)
+            assert (spent.spent_nusd, spent.uncertain_nusd) == (200, 77)
+            await book.keep_observation(b"k", "look", "{}", "seen")
+            assert book.observation(b"k") == "seen"
+            assert book.served() == (("toy", "toy-2026"),)
+
+    asyncio.run(scenario())
+
+
+def test_it_can_be_read_while_a_run_writes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        with ledger.write(tmp_path / "ledger.db") as book:
+            await book.keep_reply(digest(REQUEST), REQUEST, REPLY, 1)
+            with ledger.read(tmp_path / "ledger.db") as other:
+                assert other.spent().n_calls == 1
+                with pytest.raises(RuntimeError, match="for reading"):
+                    other.keep_cell(CELL, n_items=1, n_epochs=1, n_turns=2)
+
+    asyncio.run(scenario())
+
+
+def test_samples_turns_and_plans_come_back_in_order(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    first = Turn(0, "ok", "3", 1.0, {"strict": 0.0}, "ab", 1, 10, 2, 5, 7)
+    last = Turn(1, "no_answer", None, 0.0, n_calls=2)
+    with ledger.write(path) as book:
+        book.keep_items("sums", ITEMS[:2])
+        book.keep_cell(CELL, n_items=2, n_epochs=1, n_turns=2)
+        book.keep_items("sums", ITEMS)
+        book.keep_cell(CELL, n_items=4, n_epochs=1, n_turns=2)
+        book.keep_cell(CELL, n_items=3, n_epochs=1, n_turns=2)
+        for item in reversed(ITEMS[:3]):
+            book.keep_sample(Sample(CELL, item, 0), (first, Turn(1, "failed")))
+            book.keep_sample(Sample(CELL, item, 0), (first, last))
+    with ledger.read(path) as book:
+        (planned,) = book.cells()
+        assert planned == ledger.Planned(CELL, 4, 1, 2), "a plan only grows"
+        assert book.items("sums") == tuple((item.id, item.cluster) for item in ITEMS)
+        found = sorted(book.turns(CELL), key=lambda row: (row[0], row[2].turn))
+        assert found == [(n, 0, turn) for n in range(3) for turn in (first, last)]
+        status = book.status()
+        assert status.by_cell == ((planned, {"no_answer": 3}),)
+        assert book.mean_output_tokens("openai/toy", "sums") == pytest.approx(5 / 3)
+        assert book.mean_output_tokens("openai/other", "sums") is None
+
+
+def _not_a_ledger(path: Path) -> None:
+    path.write_text("this is a text, and long enough to be looked at as a database file\n" * 20)
+
+
+def _another_database(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE t(x)")
+    connection.commit()
+    connection.close()
+
+
+def _newer(path: Path) -> None:
+    with ledger.write(path):
+        pass
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_not_a_ledger, "not a ledger"),
+        (_another_database, "a database, but not a ledger"),
+        (_newer, "has schema 99, this deltascale reads 1"),
+    ],
+)
+def test_what_is_not_ours_is_refused_and_left_alone(
+    tmp_path: Path, make: object, message: str
+) -> None:
+    path = tmp_path / "ledger.db"
+    make(path)  # type: ignore[operator]
+    before = path.read_bytes()
+    for open_it in (ledger.read, ledger.write):
+        with pytest.raises(LedgerMistake, match=message) as refused, open_it(path):
+            pass
+        assert str(path) in str(refused.value)
+        assert "\n" not in str(refused.value)
+    assert path.read_bytes() == before
+
+
+def test_a_ledger_that_is_not_there_can_not_be_read(tmp_path: Path) -> None:
+    with pytest.raises(LedgerMistake, match="run the study first"), ledger.read(tmp_path / "x.db"):
+        pass
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_a_run_killed_while_the_ledger_was_made_leaves_no_ruin(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    path.touch()
+    with ledger.write(path) as book:
+        assert book.spent().n_calls == 0
+
+
+def test_a_full_disk_is_a_loud_end_and_not_a_silent_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cramped(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count={max(pages, 30)}")
+        return connection
+
+    monkeypatch.setattr(ledger, "_connect", cramped)
+
+    async def scenario() -> None:
+        with ledger.write(tmp_path / "ledger.db") as book:
+            for number in range(100):
+                request = replace(REQUEST, draw=number)
+                big = replace(REPLY, text=f"{number}" * 5000)
+                await book.keep_reply(digest(request), request, big, 1)
+
+    with pytest.raises((RuntimeError, LedgerMistake), match="can't be written"):
+        asyncio.run(scenario())
+    with ledger.read(tmp_path / "ledger.db") as book:
+        assert book.spent().n_calls > 0, "what was kept before is safe"
