@@ -106,6 +106,7 @@ def _start_container(program: str, image: str, limits: Limits, n: int) -> tuple[
             *("--network", "none", "--read-only", "--cap-drop", "ALL"),
             *("--security-opt", "no-new-privileges", "--user", "65534:65534"),
             *("--memory", memory, "--memory-swap", memory, "--pids-limit", "16"),
+            *("--ulimit", "nofile=64:64", "--ulimit", "nproc=512:512"),
             *("--log-driver", "none", "--workdir", "/", "--entrypoint", "python3", *variables),
             *(image, *_interpreter("python3")[1:]),
         ]

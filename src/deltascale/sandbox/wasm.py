@@ -43,14 +43,14 @@ def find_wasm() -> Backend | str:
         return "needs Linux or macOS (on Windows: WSL 2)"
     if _folder_of("wasmtime") is None:
         return "wasmtime is not installed"
-    found = _interpreter()
+    found = find_interpreter()
     if isinstance(found, str):
         return found
     version = f"wasmtime {_wasmtime_version()}, CPython 3.12.0 (wasm {PYTHON_WASM_SHA256[:12]})"
     return Backend("wasm", version, functools.partial(_start, found))
 
 
-def _interpreter() -> Path | str:
+def find_interpreter() -> Path | str:
     named = os.environ.get(VARIABLE)
     if named:
         path = Path(named)
