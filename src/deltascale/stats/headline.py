@@ -10,7 +10,7 @@ from deltascale.stats.clustered import ClusteredMean, clustered_mean, item_means
 from deltascale.stats.paired import Interval, newcombe10_interval, tango_interval
 from deltascale.stats.resampling import bootstrap_means, percentile_interval, stratum
 
-__all__ = ["Headline", "deff_tango_interval", "headline"]
+__all__ = ["Headline", "deff_tango_interval", "headline_interval"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Method: TypeAlias = Literal["tango", "cr1", "deff-tango", "t"]
@@ -41,7 +41,7 @@ def deff_tango_interval(
     return tango_interval(fixed / shrink, broken / shrink, n / shrink, level=level)
 
 
-def headline(
+def headline_interval(
     first_IE: ArrayLike,
     last_IE: ArrayLike,
     *,
