@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from deltascale import catalog, datasets
 from deltascale.datasets import Loaded
+from deltascale.errors import DatasetMistake
 from deltascale.report.tables import Row, Value, size_text
 from deltascale.report.terminal import console, table
 
@@ -53,22 +54,16 @@ def model_rows(*, every: bool) -> list[Row]:
 def show_models(rows: Sequence[Row]) -> None:
     """The catalogue as a table."""
     made = table(
-        "models (sizes that are not published are ?)",
-        ["model", "size", "category", "source", "context", "$/Mtok in", "out", "dated", "note"],
+        "models; a size that is not published is a range? or ?; --json has sources, dates and successors",
+        ["model", "size", "$/Mtok", "retires"],
         left=1,
     )
     for row in rows:
-        note = f"retired {row['retired']}: use {row['successor']}" if row["retired"] else ""
         made.add_row(
             escape(str(row["model"])),
             str(row["size"]),
-            str(row["category"]),
-            str(row["size_source"]),
-            _text(row["context_tokens"]),
-            _text(row["usd_per_mtok_in"]),
-            _text(row["usd_per_mtok_out"]),
-            _text(row["price_dated"]),
-            note,
+            f"{_text(row['usd_per_mtok_in'])}/{_text(row['usd_per_mtok_out'])}",
+            _text(row["retired"]),
         )
     console().print(made)
 
@@ -77,7 +72,13 @@ def dataset_rows() -> list[Row]:
     """The datasets that can be named, one row each."""
     rows: list[Row] = []
     for name in datasets.names():
-        found = datasets.find(name)
+        try:
+            found = datasets.find(name)
+        except DatasetMistake as mistake:
+            rows.append(
+                dict.fromkeys(_DATASET_COLUMNS) | {"dataset": name, "summary": mistake.what}
+            )
+            continue
         rows.append(
             {
                 "dataset": name,

@@ -56,6 +56,10 @@ def catalogued(label: str, name: str) -> CatalogModel | None:
     return None
 
 
+_LOCAL_LIMITS = Limits(connections=2, timeout_s=900.0)
+"""A model on this machine has one slot: a second call waits behind it, more would time out."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelReader:
     """Reads the entries of models, with the prices of the day `on`."""
@@ -101,7 +105,7 @@ class ModelReader:
             base_url=base_url,
             family=self.family(fields.get("family"), facts),
             params=self.params(fields.get("params")),
-            limits=self.limits(fields.get("limits")),
+            limits=self.limits(fields.get("limits"), provider),
             context_tokens=context_tokens,
             reasoning=self.flag(fields, "reasoning", known is not None and known.reasoning),
             native_tools=self.flag(
@@ -330,13 +334,13 @@ class ModelReader:
                 self.findings.add(child, "a number that JSON has no word for", "write a finite one")
         return {key: plain(child) for key, child in at.value.items()}
 
-    def limits(self, at: Node | None) -> Limits:
+    def limits(self, at: Node | None, provider: str) -> Limits:
+        standard = _LOCAL_LIMITS if provider == "local" else Limits()
         if at is None:
-            return Limits()
+            return standard
         findings = self.findings
         fields = findings.mapping(at, ("connections", "rpm", "tpm", "timeout_s")) or {}
         highest = {"connections": 10_000, "rpm": 10_000_000, "tpm": 1_000_000_000}
-        standard = Limits()
         given = {
             key: findings.whole(fields[key], 1, most)
             for key, most in highest.items()
