@@ -25,6 +25,10 @@ _BUILTIN = {
     "humaneval": "deltascale.datasets.humaneval:HUMANEVAL",
     "mathbench": "deltascale.datasets.mathbench:MATHBENCH",
     "superglue": "deltascale.datasets.superglue:SUPERGLUE",
+    **{
+        f"superglue-{task}": f"deltascale.datasets.superglue:{task.upper()}"
+        for task in ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
+    },
     "toolqa": "deltascale.datasets.toolqa:TOOLQA",
 }
 
@@ -39,7 +43,8 @@ class Dataset:
     `fetch` only. `scorer` names the scorer that judges it. `stratified` is how subsets are drawn,
     `max_items` the number of units there are (None: not known before loading).
     `output_tokens` is the typical length of one answer, for estimates before the first call;
-    `source` says which version of which file the items come from.
+    `source` says which version of which file the items come from. `part_of` names the benchmark
+    whose subset order a part of it keeps.
     """
 
     name: str
@@ -52,6 +57,7 @@ class Dataset:
     output_tokens: int
     load: Callable[[DatasetSpec, Cache], tuple[Item, ...]]
     source: str = ""
+    part_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +128,7 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
         dataset = find(spec.name)
         every = dataset.load(spec, cache)
         found = Table(every, dataset.scorer, dataset.source, dataset.output_tokens)
-        benchmark, mode = dataset.name, dataset.stratified
+        benchmark, mode = dataset.part_of or dataset.name, dataset.stratified
     units = subsets.order(found.items, benchmark=benchmark, seed=seed, mode=mode)
     taken = tuple(item for unit in units[:wanted] for item in unit)
     return Loaded(

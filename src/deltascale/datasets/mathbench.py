@@ -11,11 +11,10 @@ Source: Liu et al. 2024, arXiv 2405.12209.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from deltascale.datasets import Dataset, prompts
+from deltascale.datasets import Dataset, bundle, prompts
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
@@ -207,46 +206,16 @@ def _wanted(spec: DatasetSpec) -> tuple[str, ...]:
 
 
 def _texts(path: Path, where: str) -> dict[str, str]:
-    """The text of each of the 17 files, from a folder or a zip that holds them at any depth."""
-    try:
-        if path.is_dir():
-            found = {entry.relative_to(path).as_posix(): entry for entry in path.rglob("*.jsonl")}
-            return {
-                name: found[member].read_text(encoding="utf-8")
-                for name, member in _members(found, where).items()
-            }
-        with zipfile.ZipFile(path) as archive:
-            return {
-                name: archive.read(member).decode("utf-8")
-                for name, member in _members(archive.namelist(), where).items()
-            }
-    except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
-        raise DatasetMistake(f"it can't be read ({error})", where=where) from error
-
-
-def _members(names: Mapping[str, object] | list[str], where: str) -> dict[str, str]:
-    real = sorted((name for name in names if _is_real(name)), key=lambda name: (len(name), name))
-    if any(name.endswith("college/cloze_en.jsonl") for name in real):
+    """The text of each of the 17 files, from a folder or a zip that holds them."""
+    members = [f"{name}.jsonl" for name in FILES]
+    found = bundle.texts(path, members, where=where)
+    if any(f"/{place}".endswith("/college/cloze_en.jsonl") for place in bundle.listing(path)):
         raise DatasetMistake(
             "this is the layout from before the release",
             where=where,
             remedy="take mathbench_v1.zip of release v0.1.0",
         )
-    found: dict[str, str] = {}
-    for name in FILES:
-        member = next((one for one in real if f"/{one}".endswith(f"/{name}.jsonl")), None)
-        if member is None:
-            raise DatasetMistake(
-                f"{name}.jsonl is not in it", where=where, remedy="take the whole mathbench_v1"
-            )
-        found[name] = member
-    return found
-
-
-def _is_real(member: str) -> bool:
-    """Not one of the copies that macOS puts into archives."""
-    parts = member.split("/")
-    return "__MACOSX" not in parts and not parts[-1].startswith("._")
+    return {name: found[member] for name, member in zip(FILES, members, strict=True)}
 
 
 def _check_counts(texts: Mapping[str, str]) -> None:

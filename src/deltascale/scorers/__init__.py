@@ -24,6 +24,7 @@ _BUILTIN = {
     "mathbench": "deltascale.scorers.mathbench:MATHBENCH",
     "numeric": "deltascale.scorers.numeric:NUMERIC",
     "regex": "deltascale.scorers.regex:REGEX",
+    "superglue": "deltascale.scorers.superglue:SUPERGLUE",
 }
 
 
