@@ -56,7 +56,7 @@ LETTER = {
     "cn": "最后一行只写你选择的选项字母,格式为:答案:<字母>",
 }
 NUMBER = {
-    "en": "Finish with the final number alone on the last line, inside \\boxed{}",
+    "en": prompts.BOXED,
     "cn": "最后一行只写最终的数,放在 \\boxed{} 中",
 }
 _CHOSEN = {

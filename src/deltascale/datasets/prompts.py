@@ -12,9 +12,19 @@ from collections.abc import Collection, Sequence
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Message, user
 
-__all__ = ["LETTER", "NUMBER", "TEXT", "answer_format", "lettered", "only_options", "opening"]
+__all__ = [
+    "BOXED",
+    "LETTER",
+    "NUMBER",
+    "TEXT",
+    "answer_format",
+    "lettered",
+    "only_options",
+    "opening",
+]
 
 NUMBER = "Finish with the answer alone on the last line, written as: #### <number>"
+BOXED = "Finish with the answer alone on the last line, inside \\boxed{}"
 LETTER = "Finish with the letter of your choice on the last line, written as: Answer: <letter>"
 TEXT = "Finish with the answer alone on the last line, written as: Answer: <answer>"
 

@@ -326,7 +326,12 @@ def _letters(draft: _Draft, problems: _Problems) -> tuple[str, ...]:
 
 
 def _item(draft: _Draft, targets: tuple[str, ...], scorer: str, spec: DatasetSpec) -> Item:
-    own = {"choice": prompts.LETTER, "numeric": prompts.NUMBER, "gsm8k": prompts.NUMBER}
+    own = {
+        "choice": prompts.LETTER,
+        "gsm8k": prompts.NUMBER,
+        "math": prompts.BOXED,
+        "numeric": prompts.NUMBER,
+    }
     asks = prompts.answer_format(spec, own.get(scorer, prompts.TEXT))
     question = Question(
         messages=prompts.opening(

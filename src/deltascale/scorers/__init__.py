@@ -21,6 +21,7 @@ _BUILTIN = {
     "contains": "deltascale.scorers.exact:CONTAINS",
     "exact": "deltascale.scorers.exact:EXACT",
     "gsm8k": "deltascale.scorers.numeric:GSM8K",
+    "math": "deltascale.scorers.mathematics:MATH",
     "mathbench": "deltascale.scorers.mathbench:MATHBENCH",
     "numeric": "deltascale.scorers.numeric:NUMERIC",
     "regex": "deltascale.scorers.regex:REGEX",
