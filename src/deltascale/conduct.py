@@ -41,6 +41,8 @@ def prepare(study: Study, *, cache: datasets.Cache, environ: Mapping[str, str]) 
         datasets.load(spec, items=study.items, seed=study.seed, cache=cache)
         for spec in study.datasets
     )
+    for one in loaded:
+        scorers.check(one.scorer, one.items, where=one.spec.file or one.spec.name)
     return Plan(
         study=replace(study, models=models),
         loaded=loaded,
