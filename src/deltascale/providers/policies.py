@@ -117,39 +117,81 @@ def timeout(ask: Caller, *, seconds: float) -> Caller:
 
 # --- pace ----------------------------------------------------------------------------------------
 
-# Share of a minute's limit that may be used at once; the rest flows evenly, so that no minute,
+# Share of a minute's calls that may start at once; the rest flows evenly, so that no minute,
 # wherever it starts, holds more than the limit.
 _BURST = 0.05
 _RECHECK_S = 1.0
+_LEAST_WAIT_S = 1e-3
 _PUSHED_BACK = frozenset({503, 529})
 
 
 class _Bucket:
-    """A token bucket: `amount` per minute. A wish larger than the bucket runs it into debt."""
+    """Calls per minute, as a token bucket."""
 
-    def __init__(self, capacity: float, per_minute: float, clock: Clock) -> None:
-        self._capacity = capacity
+    def __init__(self, rpm: int, clock: Clock) -> None:
+        burst = int(rpm * _BURST)
+        self._capacity = 1.0 + burst
         # One part in a million slower, so that rounding can't squeeze one more into a minute.
-        self._per_s = per_minute / 60 * (1 - 1e-6)
+        self._per_s = (rpm - burst) / 60 * (1 - 1e-6)
         self._clock = clock
-        self._level = capacity
+        self._level = self._capacity
         self._at = clock()
 
-    def _refill(self) -> None:
+    def wait_s(self) -> float:
         now = self._clock()
         self._level = min(self._capacity, self._level + (now - self._at) * self._per_s)
         self._at = now
+        return (1 - self._level) / self._per_s
 
-    def wait_s(self, amount: float) -> float:
-        self._refill()
-        return max(0.0, (min(amount, self._capacity) - self._level) / self._per_s)
+    def take(self) -> None:
+        self._level -= 1
 
-    def take(self, amount: float) -> None:
-        self._level -= amount
 
-    def give(self, amount: float) -> None:
-        self._refill()
-        self._level = min(self._capacity, self._level + amount)
+class _Charge:
+    """Tokens that one call takes of a minute, as far as is known."""
+
+    __slots__ = ("n_tokens", "started_s")
+
+    def __init__(self, started_s: float, n_tokens: int) -> None:
+        self.started_s = started_s
+        self.n_tokens = n_tokens
+
+
+class _Minute:
+    """Tokens of the calls that started in the last sixty seconds.
+
+    Not a bucket: what calls in flight reserve and do not use must not slow the calls after them.
+    """
+
+    def __init__(self, tpm: int, clock: Clock) -> None:
+        self._limit = tpm
+        self._clock = clock
+        self._charges: deque[_Charge] = deque()
+        self._n_tokens = 0
+
+    def wait_s(self, n_tokens: int) -> float:
+        now = self._clock()
+        while self._charges and self._charges[0].started_s + 60 <= now:
+            self._n_tokens -= self._charges.popleft().n_tokens
+        left = self._n_tokens
+        wait_s = 0.0
+        for charge in self._charges:
+            if left + n_tokens <= self._limit:
+                break
+            left -= charge.n_tokens
+            wait_s = charge.started_s + 60 - now
+        return wait_s
+
+    def take(self, n_tokens: int) -> _Charge:
+        charge = _Charge(self._clock(), n_tokens)
+        self._charges.append(charge)
+        self._n_tokens += n_tokens
+        return charge
+
+    def correct(self, charge: _Charge, n_tokens: int) -> None:
+        if self._charges and charge.started_s >= self._charges[0].started_s:
+            self._n_tokens += n_tokens - charge.n_tokens
+        charge.n_tokens = n_tokens
 
 
 class _Gate:
@@ -170,13 +212,11 @@ class _Gate:
         self._held_until = float("-inf")
         self._line = asyncio.Lock()
         self._room: asyncio.Future[None] | None = None
-        rpm, tpm = limits.rpm, limits.tpm
-        burst = 0 if rpm is None else int(rpm * _BURST)
-        self._requests = None if rpm is None else _Bucket(1 + burst, rpm - burst, clock)
-        self._tokens = None if tpm is None else _Bucket(tpm * _BURST, tpm * (1 - _BURST), clock)
+        self._requests = None if limits.rpm is None else _Bucket(limits.rpm, clock)
+        self._tokens = None if limits.tpm is None else _Minute(limits.tpm, clock)
 
-    async def enter(self, n_tokens: int) -> int:
-        """Wait for a place; the number of the call, to be given back on a push-back."""
+    async def enter(self, n_tokens: int) -> tuple[int, _Charge | None]:
+        """Wait for a place. The call's number and charge are to be given back with its end."""
         async with self._line:
             while True:
                 if self._n_in_flight >= int(self._window):
@@ -186,30 +226,29 @@ class _Gate:
                 wait_s = self._wait_s(n_tokens)
                 if wait_s <= 0:
                     break
-                # Not the whole wait at once: corrections may have made it shorter by then.
-                await self._sleep(min(wait_s, _RECHECK_S))
+                # Not the whole wait at once, because corrections may make it shorter, and not so
+                # little that a clock's rounding could swallow it.
+                await self._sleep(min(max(wait_s, _LEAST_WAIT_S), _RECHECK_S))
             if self._requests is not None:
-                self._requests.take(1)
-            if self._tokens is not None:
-                self._tokens.take(n_tokens)
+                self._requests.take()
+            charge = None if self._tokens is None else self._tokens.take(n_tokens)
             self._n_in_flight += 1
             self._n_entered += 1
-            return self._n_entered
+            return self._n_entered, charge
 
     def _wait_s(self, n_tokens: int) -> float:
         wait_s = self._held_until - self._clock()
         if self._requests is not None:
-            wait_s = max(wait_s, self._requests.wait_s(1))
+            wait_s = max(wait_s, self._requests.wait_s())
         if self._tokens is not None:
             wait_s = max(wait_s, self._tokens.wait_s(n_tokens))
         return wait_s
 
-    def replied(self, reply: Reply, n_tokens: int) -> None:
+    def replied(self, reply: Reply, charge: _Charge | None) -> None:
         if self._window < self._connections:
             self._window = min(self._connections, self._window + 1 / self._window)
-        if self._tokens is not None and reply.usage is not None:
-            used = reply.usage.input_tokens + reply.usage.output_tokens
-            self._tokens.give(n_tokens - used)
+        if self._tokens is not None and charge is not None and reply.usage is not None:
+            self._tokens.correct(charge, reply.usage.input_tokens + reply.usage.output_tokens)
 
     def failed(self, failure: Failure, number: int) -> None:
         pushed_back = failure.kind == "rate_limited" or failure.http_status in _PUSHED_BACK
@@ -236,19 +275,20 @@ def _expected_tokens(request: Request) -> int:
 def pace(ask: Caller, *, limits: Limits, clock: Clock, sleep: Sleep) -> Caller:
     """Keep to a model's limits, and to what its server shows it can bear.
 
-    Never more than `limits.rpm` calls start in any 60 s. Tokens count as expected input plus the
-    whole output limit, corrected when the reply tells. At most `limits.connections` calls are in
-    flight; a push-back (429, 503, 529) halves that, success brings it back one by one.
-    `Retry-After` holds all of the model's calls. `clock` and `sleep` are in seconds.
+    Never more than `limits.rpm` calls start in any 60 s, nor calls of more than `limits.tpm`
+    tokens: expected input plus the whole output limit, corrected when the reply tells. At most
+    `limits.connections` calls are in flight; a push-back (429, 503, 529) halves that, success
+    brings it back one by one. `Retry-After` holds all of the model's calls.
+    `clock` and `sleep` are in seconds.
     """
     gate = _Gate(limits, clock=clock, sleep=sleep)
 
     async def paced(request: Request) -> Reply:
         n_tokens = 0 if limits.tpm is None else _expected_tokens(request)
-        number = await gate.enter(n_tokens)
+        number, charge = await gate.enter(n_tokens)
         try:
             reply = await ask(request)
-            gate.replied(reply, n_tokens)
+            gate.replied(reply, charge)
             return reply
         except CallFailed as failed:
             gate.failed(failed.failure, number)
