@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from deltascale import protocols, scorers
 from deltascale.conversation import NO_REPLY, Setting, converse
+from deltascale.engine import template
 from deltascale.errors import BudgetReached, Interrupted
+from deltascale.plan import Plan
 from deltascale.protocols.attempt import draft
 from deltascale.providers import CallFailed
 from deltascale.records import (
@@ -18,6 +21,7 @@ from deltascale.records import (
     Failure,
     FailureKind,
     Item,
+    Message,
     Params,
     Protocol,
     Question,
@@ -183,6 +187,35 @@ def test_tools_see_the_uses_of_this_attempt_only() -> None:
 
     lead([RIGHT, RIGHT], protocol=Protocol("handy", 1, "nothing", "", handy), turns=2)
     assert observed == ["load 1", "filter 2"] * 2
+
+
+def test_the_system_prompt_is_in_every_call_and_no_protocol_sees_it() -> None:
+    plan = worlds.plan([worlds.model()], names=("critique",), n_items=1)
+    study = replace(plan.study, system="Be brief.")
+    cell = next(plan.cells())
+    started = template(
+        Plan(study, plan.loaded, plan.protocols, plan.scorers), cell, study.models[0]
+    )
+    assert started.messages == (Message("system", "Be brief."),)
+    asked: list[Request] = []
+
+    async def caller(request: Request) -> Reply:
+        asked.append(request)
+        return RIGHT
+
+    setting = Setting(
+        plan.protocols["critique"],
+        plan.scorers["sums"],
+        2,
+        started,
+        lambda _request, _reply: 0,
+        no_tool,
+    )
+    asyncio.run(converse(Sample(cell, plan.loaded[0].items[0], 0), setting, caller))
+    assert len(asked) == 3
+    for request in asked:
+        assert [one.role for one in request.messages].count("system") == 1
+        assert request.messages[0] == started.messages[0]
 
 
 def test_a_blocking_judge_runs_beside_the_loop() -> None:

@@ -51,8 +51,8 @@ _OUTCOME_BY_STOP: dict[str, Outcome] = {
 class Setting:
     """What stays the same over a cell's conversations.
 
-    `template` is the request without messages: model, endpoint and parameters. `cost_nusd` prices
-    a reply to a request.
+    `template` is a request without the conversation: model, endpoint, parameters, and the study's
+    system prompt if it has one. `cost_nusd` prices a reply to a request.
     """
 
     protocol: Protocol
@@ -145,7 +145,7 @@ async def _ask(
     question = sample.item.question
     request = replace(
         setting.template,
-        messages=step.messages,
+        messages=(*setting.template.messages, *step.messages),
         tools=question.tools,
         draw=step.draw,
         epoch=sample.epoch,

@@ -34,6 +34,7 @@ from deltascale.records import (
     FATAL,
     MISSING,
     Cell,
+    Message,
     ModelSpec,
     Price,
     Reply,
@@ -122,12 +123,13 @@ async def run(
 
 
 def template(plan: Plan, cell: Cell, model: ModelSpec) -> Request:
-    """The request of a cell's calls, without messages."""
+    """The request of a cell's calls, without the conversation."""
+    system = plan.study.system
     return Request(
         model.name,
         providers.endpoint(model),
         params(plan.study, model, cell.temperature),
-        (),
+        (Message("system", system),) if system else (),
     )
 
 
