@@ -5,6 +5,7 @@ Imported late, because aiohttp is slow to import.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -59,7 +60,8 @@ def _authorization(base: str) -> dict[str, str]:
     url = URL(base)
     if url.user is None:
         return {}
-    return {"Authorization": aiohttp.BasicAuth(url.user, url.password or "").encode()}
+    credentials = b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+    return {"Authorization": f"Basic {credentials}"}
 
 
 @asynccontextmanager
@@ -127,7 +129,7 @@ def _broken(error: Exception, secret: str) -> CallFailed:
     if secret:
         said = said.replace(secret, "[key]")
     message = one_line(f"{type(error).__name__}: {said}")
-    if isinstance(error, aiohttp.InvalidURL):
+    if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return CallFailed(Failure("bad_request", message))
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return CallFailed(Failure("timeout", message))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from deltascale.errors import CatalogMistake
 from deltascale.providers import RESERVED_PARAMS, CallFailed
 from deltascale.records import Failure, FailureKind, ModelSpec, Request, Usage
 
@@ -41,12 +42,19 @@ def address(model: ModelSpec, variable: str, default: str, environ: Mapping[str,
     """Where to ask: the model's own `base_url`, else the environment's, else the provider's.
 
     May hold a user and password; `bare` takes them off. They come from the environment too where
-    the model's address is the bare form of the variable's, as `located` writes it.
+    the model's address is the bare form of the variable's, as `located` writes it. Raises
+    CatalogMistake for what is no address.
     """
     asked = environ.get(variable, "").strip()
-    if model.base_url and (not asked or bare(asked) != model.base_url):
-        return model.base_url.strip()
-    return asked or default
+    own = bool(model.base_url) and (not asked or bare(asked) != model.base_url)
+    url = model.base_url.strip() if own else asked or default
+    if not url.startswith(("http://", "https://")):
+        raise CatalogMistake(
+            f"{'base_url' if own else variable} is no address: {one_line(url)}",
+            where=model.id,
+            remedy="begin it with http:// or https://",
+        )
+    return url
 
 
 # --- requests ------------------------------------------------------------------------------------

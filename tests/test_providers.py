@@ -1,0 +1,606 @@
+"""Providers over real sockets: what is sent, how it can fail, and that no key ever shows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deltascale import providers
+from deltascale.errors import CatalogMistake
+from deltascale.providers import CallFailed, anthropic, openai, replicate
+from deltascale.providers.policies import timeout
+from deltascale.providers.wire import bare, one_line
+from deltascale.records import (
+    Failure,
+    Limits,
+    Message,
+    ModelSpec,
+    Params,
+    Price,
+    Reply,
+    Request,
+    Size,
+    Tool,
+    ToolCall,
+    user,
+)
+from deltascale.testing import Asked, FaultServer, LoopbackServer, ManualClock, Told
+
+KEY = "sk-proj-Very-Secret-0123456789abcdef"
+ENVIRON = {"OPENAI_API_KEY": KEY, "ANTHROPIC_API_KEY": KEY, "REPLICATE_API_TOKEN": KEY}
+WIRE = Path(__file__).parent / "wire"
+LLAMA = "meta/meta-llama-3-70b-instruct"
+DIALECTS = ["openai", "anthropic", "replicate"]
+
+
+def spec(provider: str, base_url: str = "", **more: object) -> ModelSpec:
+    name = LLAMA if provider == "replicate" else "m"
+    made = ModelSpec(
+        f"{provider}/{name}", provider, name, Size("unknown"), Price(0, 0, 0, "", ""), base_url
+    )
+    return msgspec.structs.replace(made, **more)
+
+
+def ask_for(*messages: Message, **more: object) -> Request:
+    request = Request("m", "e", Params(64, 0.7), messages or (user("6*7?"),))
+    return msgspec.structs.replace(request, **more)
+
+
+async def failure_of(model: ModelSpec, environ: Mapping[str, str] = ENVIRON) -> Failure:
+    async with providers.connect(model, environ=environ) as ask:
+        with pytest.raises(CallFailed) as caught:
+            await ask(ask_for())
+    return caught.value.failure
+
+
+# --- a reply over a socket -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_a_reply_comes_over_a_real_connection(provider: str) -> None:
+    async with FaultServer(lambda _: "forty-two ✓", key=KEY) as server:
+        async with providers.connect(spec(provider, server.url), environ=ENVIRON) as ask:
+            reply = await ask(ask_for())
+        assert (reply.text, reply.stop) == ("forty-two ✓", "stop")
+        assert reply.usage is not None
+        assert reply.usage.input_tokens == server.input_tokens
+        assert reply.latency_s > 0
+        assert server.billed.total() == server.delivered.total() == 1
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_many_calls_share_few_connections(provider: str) -> None:
+    async with FaultServer() as server:
+        model = spec(provider, server.url, limits=Limits(connections=4))
+        async with providers.connect(model, environ=ENVIRON) as ask:
+            await asyncio.gather(*(ask(ask_for(draw=i)) for i in range(40)))
+            assert 1 <= len(server.connections) <= 4
+        assert server.n_requests == 40
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+@pytest.mark.parametrize(
+    ("told", "kind", "billed"),
+    [
+        (Told(sent=0.0), "transient", True),
+        (Told(body=b'{"id": "x", "choices": []}' * 50, sent=0.5), "transient", True),
+        (Told(body=b'{"id": "x", "ch'), "transient", True),
+        (Told(429, headers={"Retry-After": "3"}), "rate_limited", False),
+        (Told(500, b""), "transient", False),
+        (Told(503, b"<html>busy</html>", {"Retry-After": "2"}), "transient", False),
+        (Told(504, b""), "transient", True),
+        (Told(302, headers={"Location": "/elsewhere"}), "bad_request", False),
+    ],
+)
+async def test_a_bad_server_is_a_typed_failure(
+    provider: str, told: Told, kind: str, billed: bool
+) -> None:
+    async with LoopbackServer(lambda _: told) as server:
+        found = await failure_of(spec(provider, server.url))
+    assert (found.kind, found.maybe_billed) == (kind, billed), found
+    wait = told.headers.get("Retry-After")
+    assert found.retry_after_s == (None if wait is None else float(wait))
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_a_server_that_is_not_there_bills_nothing_and_nonsense_is_a_mistake(
+    provider: str,
+) -> None:
+    async with LoopbackServer(lambda _: Told()) as server:
+        url = server.url
+    found = await failure_of(spec(provider, url))
+    assert (found.kind, found.maybe_billed) == ("transient", False)
+    for nonsense in ("localhost:8000/v1", "nonsense://x", "x"):
+        with pytest.raises(CatalogMistake, match="http://"):
+            await failure_of(spec(provider, nonsense))
+
+
+async def test_a_slow_body_runs_into_the_timeout() -> None:
+    async with (
+        FaultServer(rate=1.0, faults=["slow"], slow_s=30.0) as server,
+        providers.connect(spec("openai", server.base_url), environ={}) as ask,
+    ):
+        with pytest.raises(CallFailed) as caught:
+            await timeout(ask, seconds=0.02)(ask_for())
+    assert (caught.value.failure.kind, caught.value.failure.maybe_billed) == ("timeout", True)
+
+
+# --- what is sent --------------------------------------------------------------------------------
+
+
+def body_of(module, model: ModelSpec, request: Request) -> dict[str, object]:
+    return msgspec.json.decode(module.render(model, request))
+
+
+def test_a_reasoning_model_takes_no_temperature_and_its_own_limit() -> None:
+    sent = body_of(openai, spec("openai", reasoning=True), ask_for())
+    assert sent["max_completion_tokens"] == 64
+    assert {"temperature", "max_tokens"}.isdisjoint(sent)
+    sent = body_of(openai, spec("openai"), ask_for())
+    assert (sent["max_tokens"], sent["temperature"]) == (64, 0.7)
+    assert "temperature" not in body_of(anthropic, spec("anthropic", reasoning=True), ask_for())
+    no_temperature = ask_for(params=Params(64))
+    for module, name in ((openai, "openai"), (anthropic, "anthropic")):
+        assert "temperature" not in body_of(module, spec(name), no_temperature)
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+def test_extra_parameters_are_sent_as_they_are_unless_they_change_the_study(provider: str) -> None:
+    module = {"openai": openai, "anthropic": anthropic, "replicate": replicate}[provider]
+    sent = body_of(module, spec(provider), ask_for(params=Params(64, 0.7, {"top_p": 0.9})))
+    assert sent.get("input", sent)["top_p"] == 0.9
+    for name in providers.RESERVED_PARAMS:
+        with pytest.raises(CallFailed) as caught:
+            module.render(spec(provider), ask_for(params=Params(64, 0.7, {name: 1})))
+        assert caught.value.failure.kind == "bad_request"
+        assert name in caught.value.failure.message
+
+
+def test_anthropic_never_gets_an_empty_message_or_two_of_one_role_in_a_row() -> None:
+    call = ToolCall("c1", "Calculate", "not json")
+    sent = body_of(
+        anthropic,
+        spec("anthropic"),
+        ask_for(
+            Message("system", "Be brief."),
+            Message("system", "Be right."),
+            user("6*7?"),
+            Message("assistant", " \n"),
+            user("Again."),
+            user("Please."),
+            Message("assistant", "", (call,)),
+            Message("tool", "42", tool_call_id="c1"),
+        ),
+    )
+    messages = sent["messages"]
+    assert sent["system"] == "Be brief.\n\nBe right."
+    assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"]
+    assert all(block.get("text", "x").strip() for m in messages for block in m["content"])
+    assert messages[3]["content"][0]["input"] == {"arguments": "not json"}
+
+
+def test_replicate_renders_every_turn_of_llama_3_in_the_same_way() -> None:
+    head, end = "<|start_header_id|>", "<|eot_id|>"
+    turns = (Message("system", "Be brief."), user("6*7? {x}"))
+    first = body_of(replicate, spec("replicate"), ask_for(*turns))["input"]
+    second = body_of(
+        replicate,
+        spec("replicate"),
+        ask_for(*turns, Message("assistant", "41"), user("Sure?")),
+    )["input"]
+    assert first["prompt_template"] == second["prompt_template"] == "{prompt}"
+    assert first["prompt"] == (
+        f"<|begin_of_text|>{head}system<|end_header_id|>\n\nBe brief.{end}"
+        f"{head}user<|end_header_id|>\n\n6*7? {{x}}{end}{head}assistant<|end_header_id|>\n\n"
+    )
+    assert second["prompt"].startswith(first["prompt"])
+    assert second["prompt"].removeprefix(first["prompt"]) == (
+        f"41{end}{head}user<|end_header_id|>\n\nSure?{end}{head}assistant<|end_header_id|>\n\n"
+    )
+    assert (first["max_tokens"], first["temperature"]) == (64, 0.7)
+
+
+def test_replicate_renders_llama_2_and_refuses_what_it_can_not_render() -> None:
+    llama2 = spec("replicate", name="meta/llama-2-70b-chat")
+    turns = (Message("system", "Be brief."), user("6*7?"), Message("assistant", "41"), user("?"))
+    sent = body_of(replicate, llama2, ask_for(*turns))["input"]
+    assert sent["prompt"] == (
+        "[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n6*7? [/INST] 41 </s><s>[INST] ? [/INST]"
+    )
+    assert sent["max_new_tokens"] == 64
+    other = spec("replicate", name="somebody/something")
+    sent = body_of(replicate, other, ask_for(*turns[:2]))["input"]
+    assert (sent["prompt"], sent["system_prompt"]) == ("6*7?", "Be brief.")
+    assert "prompt_template" not in sent
+    tool = Tool("Calculate", "", "{}")
+    for model, request in (
+        (other, ask_for(*turns)),
+        (other, ask_for(tools=(tool,))),
+        (llama2, ask_for(tools=(tool,))),
+    ):
+        with pytest.raises(CallFailed) as caught:
+            replicate.render(model, request)
+        assert caught.value.failure.kind == "bad_request"
+
+
+async def test_replicate_asks_for_a_version_by_its_own_address() -> None:
+    asked: list[Asked] = []
+
+    def respond(request: Asked) -> Told:
+        asked.append(request)
+        return Told(201, (WIRE / "replicate/text.201.json").read_bytes())
+
+    async with LoopbackServer(respond) as server:
+        for name in (LLAMA, f"{LLAMA}:abc123"):
+            model = spec("replicate", server.url, name=name, limits=Limits(timeout_s=90.5))
+            async with providers.connect(model, environ=ENVIRON) as ask:
+                await ask(ask_for())
+    assert [one.path for one in asked] == [f"/v1/models/{LLAMA}/predictions", "/v1/predictions"]
+    assert "version" not in msgspec.json.decode(asked[0].body)
+    assert msgspec.json.decode(asked[1].body)["version"] == "abc123"
+    assert asked[0].headers["prefer"] == "wait=60"
+    assert asked[0].headers["cancel-after"] == "90s"
+    assert asked[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+class Predictions(LoopbackServer):
+    """A server of predictions that stay under way for some questions, then end as told."""
+
+    def __init__(self, n_pending: int, end: str = "text.201.json") -> None:
+        super().__init__(self._respond)
+        self.n_pending = n_pending
+        self.end = end
+        self.log: list[str] = []
+        self.polled = asyncio.Event()
+
+    def _respond(self, asked: Asked) -> Told:
+        self.log.append(f"{asked.method} {asked.path}")
+        if asked.path.endswith("/cancel"):
+            return Told()
+        if asked.method == "GET":
+            self.polled.set()
+        n_polls = sum(line.startswith("GET") for line in self.log)
+        pending = asked.method == "POST" or n_polls <= self.n_pending
+        name = "processing.201.json" if pending else self.end
+        return Told(200 if asked.method == "GET" else 201, (WIRE / "replicate" / name).read_bytes())
+
+
+async def test_a_prediction_under_way_is_asked_for_until_it_ends() -> None:
+    clock = ManualClock()
+    async with Predictions(3) as server:
+        model = spec("replicate", server.url)
+        async with replicate.connect(model, environ=ENVIRON, sleep=clock.sleep) as ask:
+
+            async def one() -> Reply:
+                return await ask(ask_for())
+
+            reply = await clock.run(one())
+    assert reply.text.endswith("42 — “done” ✓")
+    get = "GET /v1/predictions/ex0mple0pred0iction0000000"
+    assert server.log == [f"POST /v1/models/{LLAMA}/predictions", *[get] * 4]
+    assert clock() > 1
+
+
+async def test_a_cancelled_call_cancels_its_prediction() -> None:
+    async with (
+        Predictions(10**9) as server,
+        replicate.connect(
+            spec("replicate", server.url), environ=ENVIRON, sleep=lambda _: asyncio.sleep(0)
+        ) as ask,
+    ):
+        call = asyncio.create_task(ask(ask_for()))
+        await server.polled.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    assert server.log[-1] == "POST /v1/predictions/ex0mple0pred0iction0000000/cancel"
+
+
+async def test_a_call_that_times_out_cancels_its_prediction() -> None:
+    async def for_ever(_: float) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with (
+        Predictions(10**9) as server,
+        replicate.connect(spec("replicate", server.url), environ=ENVIRON, sleep=for_ever) as ask,
+    ):
+        with pytest.raises(CallFailed) as caught:
+            await timeout(ask, seconds=0.5)(ask_for())
+    assert caught.value.failure.kind == "timeout"
+    assert server.log[-1].endswith("/cancel")
+
+
+async def test_a_lost_question_is_asked_again_and_many_end_the_call_as_billed() -> None:
+    clock = ManualClock()
+    n_lost = 3
+
+    def respond(asked: Asked) -> Told:
+        nonlocal n_lost
+        if asked.method == "POST":
+            return Told(201, (WIRE / "replicate/processing.201.json").read_bytes())
+        n_lost -= 1
+        if n_lost >= 0:
+            return Told(500, b"{}")
+        return Told(200, (WIRE / "replicate/string.200.json").read_bytes())
+
+    async with LoopbackServer(respond) as server:
+        model = spec("replicate", server.url)
+        async with replicate.connect(model, environ=ENVIRON, sleep=clock.sleep) as ask:
+
+            async def one() -> Reply:
+                return await ask(ask_for())
+
+            assert (await clock.run(one())).text == "42"
+            n_lost = 10**9
+            with pytest.raises(CallFailed) as caught:
+                await clock.run(one())
+    assert (caught.value.failure.kind, caught.value.failure.maybe_billed) == ("transient", True)
+
+
+# --- keys ----------------------------------------------------------------------------------------
+
+
+def echoing(asked: Asked) -> Told:
+    """A server that says back all that it was told, keys too."""
+    said = asked.head.decode()
+    return Told(
+        400,
+        msgspec.json.encode({"error": {"message": f"bad request: {said} {said}", "code": said}}),
+    )
+
+
+@pytest.mark.parametrize("provider", DIALECTS)
+async def test_no_key_shows_in_a_failure_a_reply_or_a_log(
+    provider: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    plain = "an-unusual-key-of-no-known-shape"
+    for key in (KEY, plain):
+        environ = dict.fromkeys(ENVIRON, key)
+        async with LoopbackServer(echoing) as server:
+            found = await failure_of(spec(provider, server.url), environ)
+        assert "[key]" in found.message
+        texts = [str(found), repr(found), str(CallFailed(found)), repr(CallFailed(found))]
+        assert not any(key in text or key[:12] in text for text in texts)
+        async with (
+            FaultServer(lambda _, key=key: f"the key is {key}") as model_server,
+            providers.connect(spec(provider, model_server.url), environ=environ) as ask,
+        ):
+            reply = await ask(ask_for())
+            assert key not in repr(ask)
+        assert key not in repr(reply)
+        assert key.encode() not in reply.raw
+    assert KEY not in caplog.text
+    assert plain not in caplog.text
+
+
+@given(st.text(max_size=400), st.sampled_from(["sk-", "sk-ant-api03-", "sk-or-v1-", "r8_"]))
+def test_a_message_is_one_line_without_keys_wherever_it_is_cut(text: str, prefix: str) -> None:
+    key = f"{prefix}0123456789abcdefABCDEF0123456789"
+    for place in (0, 150, 270, 290, 299):
+        line = one_line(f"{text[:place]:.<{place}} {key} {text}")
+        assert len(line) <= 300
+        assert not {"\n", "\r", "\x1b", "\x00", "\u2028"} & set(line)
+        assert "0123456789" not in line or "0123456789" in text
+    assert one_line(
+        f"at https://me:hunter2@example.com/v1 with Bearer abc123def456 {text}"
+    ).startswith("at https://[key]example.com/v1 with [key]")
+
+
+def test_plain_words_are_not_taken_for_keys() -> None:
+    for text in ("Basic authentication required", "risk-averse task-oriented", "hf_hub failed"):
+        assert one_line(text) == text
+
+
+async def test_credentials_in_an_address_are_sent_and_never_told() -> None:
+    asked: list[Asked] = []
+
+    def respond(request: Asked) -> Told:
+        asked.append(request)
+        return Told(418, b"{}")
+
+    async with LoopbackServer(respond) as server:
+        url = server.url.replace("http://", "http://me:hunter2@") + "/v1?api-version=1"
+        model = spec("openai", url)
+        found = await failure_of(model, {})
+    assert asked[0].path == "/v1/chat/completions?api-version=1"
+    assert asked[0].headers["authorization"].startswith("Basic ")
+    assert "hunter2" not in repr(found) + providers.endpoint(model, environ={})
+
+
+# --- where and who -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "environ", "endpoint"),
+    [
+        ("openai", "", {}, "openai:https://api.openai.com/v1"),
+        ("openai", "http://Host:80/v1/", {}, "openai:http://host:80/v1"),
+        ("openai", "https://u:p@h/v1?key=x#y", {}, "openai:https://h/v1"),
+        ("openai", "", {"OPENAI_BASE_URL": "http://[::1]:8/v1"}, "openai:http://[::1]:8/v1"),
+        ("openai", "http://a/v1", {"OPENAI_BASE_URL": "http://b/v1"}, "openai:http://a/v1"),
+        ("anthropic", "", {"OPENAI_BASE_URL": "http://b"}, "anthropic:https://api.anthropic.com"),
+        ("anthropic", "", {"ANTHROPIC_BASE_URL": "http://b/"}, "anthropic:http://b"),
+        ("replicate", "", {}, "replicate:https://api.replicate.com"),
+    ],
+)
+def test_an_endpoint_names_server_and_dialect_and_stays(
+    provider: str, base_url: str, environ: dict[str, str], endpoint: str
+) -> None:
+    model = spec(provider, base_url)
+    assert providers.endpoint(model, environ=environ) == endpoint
+    there = providers.located(model, environ=environ)
+    elsewhere = {"OPENAI_BASE_URL": "http://z", "ANTHROPIC_BASE_URL": "http://z"}
+    assert providers.endpoint(there, environ=elsewhere) == endpoint
+
+
+async def test_the_environment_s_credentials_survive_being_located() -> None:
+    asked: list[Asked] = []
+
+    def respond(request: Asked) -> Told:
+        asked.append(request)
+        return Told(418, b"{}")
+
+    async with LoopbackServer(respond) as server:
+        url = server.url.replace("http://", "http://me:hunter2@")
+        environ = {"OPENAI_BASE_URL": f"{url}/v1"}
+        model = providers.located(spec("openai"), environ=environ)
+        assert "hunter2" not in repr(model)
+        await failure_of(model, environ)
+    assert asked[0].headers["authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize(
+    ("provider", "base_url", "environ", "variable"),
+    [
+        ("openai", "", {}, "OPENAI_API_KEY"),
+        ("openai", "", {"OPENAI_API_KEY": "  "}, "OPENAI_API_KEY"),
+        ("openai", "", {"OPENAI_API_KEY": "k"}, None),
+        ("openai", "http://localhost:8000/v1", {}, None),
+        ("openai", "", {"OPENAI_BASE_URL": "http://localhost:8000/v1"}, None),
+        ("openai", "https://openrouter.ai/api/v1", {}, "OPENROUTER_API_KEY"),
+        ("openai", "https://openrouter.ai/api/v1", {"OPENAI_API_KEY": "k"}, None),
+        ("openai", "https://openrouter.ai/api/v1", {"OPENROUTER_API_KEY": "k"}, None),
+        ("anthropic", "", {}, "ANTHROPIC_API_KEY"),
+        ("anthropic", "", {"ANTHROPIC_API_KEY": "k"}, None),
+        ("anthropic", "http://localhost:1", {}, None),
+        ("replicate", "", {}, "REPLICATE_API_TOKEN"),
+        ("replicate", "", {"REPLICATE_API_TOKEN": "k"}, None),
+    ],
+)
+def test_a_missing_key_is_named(
+    provider: str, base_url: str, environ: dict[str, str], variable: str | None
+) -> None:
+    assert providers.missing_key(spec(provider, base_url), environ) == variable
+
+
+async def test_a_server_of_one_s_own_needs_no_key_and_is_sent_none() -> None:
+    asked: list[Asked] = []
+
+    def respond(request: Asked) -> Told:
+        asked.append(request)
+        return Told(418, b"{}")
+
+    async with LoopbackServer(respond) as server:
+        await failure_of(spec("openai", server.url), {})
+        await failure_of(spec("openai", server.url), {"OPENAI_API_KEY": " k \n"})
+    assert "authorization" not in asked[0].headers
+    assert asked[1].headers["authorization"] == "Bearer k"
+
+
+async def test_check_tells_a_good_model_from_a_bad_one() -> None:
+    assert await providers.check(spec("openai"), environ={}) == Failure(
+        "bad_key", "OPENAI_API_KEY is not set"
+    )
+    async with FaultServer(key=KEY) as server:
+        for provider in DIALECTS:
+            model = spec(provider, server.url)
+            assert await providers.check(model, environ=ENVIRON) is None
+        assert server.output_tokens <= 2 * 16
+        wrong = dict.fromkeys(ENVIRON, "wrong")
+        for provider in ("openai", "anthropic"):
+            found = await providers.check(spec(provider, server.url), environ=wrong)
+            assert found is not None
+            assert found.kind == "bad_key"
+    gone = (WIRE / "replicate/not_found.404.json").read_bytes()
+    async with LoopbackServer(lambda _: Told(404, gone)) as server:
+        for provider in DIALECTS:
+            found = await providers.check(spec(provider, server.url), environ=ENVIRON)
+            assert found is not None
+            assert found.kind == "unknown_model"
+
+
+def test_an_unknown_provider_is_the_user_s_mistake() -> None:
+    with pytest.raises(CatalogMistake, match="openai"):
+        providers.endpoint(spec("opnai"))
+
+
+async def test_a_proxy_is_used_for_far_hosts_and_never_for_this_machine() -> None:
+    asked: list[Asked] = []
+
+    def respond(request: Asked) -> Told:
+        asked.append(request)
+        return Told(418, b"{}")
+
+    async with LoopbackServer(respond) as proxy, LoopbackServer(respond) as server:
+        environ = {"http_proxy": proxy.url, "NO_PROXY": "near.example, .close.example"}
+        await failure_of(spec("openai", "http://far.example/v1"), environ)
+        assert asked.pop().path == "http://far.example/v1/chat/completions"
+        await failure_of(spec("openai", f"{server.url}/v1"), environ)
+        assert asked.pop().path == "/v1/chat/completions"
+        for host in ("near.example", "x.close.example"):
+            found = await failure_of(spec("openai", f"http://{host}:9/v1"), environ)
+            assert found.kind == "transient"
+        assert asked == []
+
+
+@given(st.text(max_size=60))
+def test_the_bare_form_of_an_address_is_its_own_bare_form(path: str) -> None:
+    url = f"https://user:pass@Example.com:8443/{path.replace('?', '').replace('#', '')}"
+    assert bare(bare(url)) == bare(url)
+    assert "pass" not in bare(url) or "pass" in path
+
+
+# --- environment ---------------------------------------------------------------------------------
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(
+        "\ufeff# keys\n"
+        "OPENAI_API_KEY=from-file\n"
+        "export ANTHROPIC_API_KEY='quoted # value'  # comment\n"
+        'REPLICATE_API_TOKEN="double"\n'
+        "PLAIN = spaced value # comment\n"
+        "EMPTY=\n"
+        "URL=http://h/v1#part\n"
+        "not a line\n"
+        "1BAD=x\n"
+        "=x\n",
+        encoding="utf-8",
+    )
+    for name in ("ANTHROPIC_API_KEY", "PLAIN", "URL", "EMPTY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "from-environment")
+    monkeypatch.setenv("REPLICATE_API_TOKEN", "")
+    found = providers.read_environment(tmp_path)
+    assert found["OPENAI_API_KEY"] == "from-environment"
+    assert found["ANTHROPIC_API_KEY"] == "quoted # value"
+    assert found["REPLICATE_API_TOKEN"] == "double"
+    assert found["PLAIN"] == "spaced value"
+    assert found["EMPTY"] == ""
+    assert found["URL"] == "http://h/v1#part"
+    assert {"1BAD", "", "not a line"}.isdisjoint(found)
+    assert found["PATH"] == os.environ["PATH"]
+    for shown in (str(found), repr(found), f"{found}"):
+        assert "from-environment" not in shown
+        assert "double" not in shown
+
+
+def test_no_file_or_a_bad_one_adds_nothing(tmp_path: Path) -> None:
+    assert dict(providers.read_environment(tmp_path)) == dict(os.environ)
+    (tmp_path / ".env").write_bytes(b"\xff\xfe\x00K=v")
+    assert dict(providers.read_environment(tmp_path)) == dict(os.environ)
+
+
+def test_importing_the_providers_imports_no_client() -> None:
+    code = (
+        "import sys, deltascale.providers, deltascale.providers.policies, "
+        "deltascale.providers.openai, deltascale.providers.local; "
+        "print([m for m in ('aiohttp', 'yarl', 'xllamacpp', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
+    )
+    assert done.stdout.strip() == "[]"
