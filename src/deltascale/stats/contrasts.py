@@ -125,6 +125,7 @@ def permutation_trend(size_M: ArrayLike, delta_M: ArrayLike) -> PermutationTrend
     orders = np.array(list(itertools.permutations(range(models))))
     slope_O = delta[orders] @ contrast
     slack = 1e-9 * float(np.abs(contrast) @ np.abs(delta - delta.mean()))
+    slack += 1e-13 * float(np.abs(contrast) @ np.abs(delta))  # equal deltas differ by rounding
 
     def tails(slope: float) -> float:
         above = np.count_nonzero(slope_O >= slope - slack)

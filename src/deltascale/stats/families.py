@@ -372,7 +372,7 @@ class _Profile:
 def _best_shape(profile: _Profile, grid: FloatArray) -> tuple[float, bool]:
     """The shape of least misfit, and whether it is at the end of the range."""
     best = int(np.argmin(profile.misfit(grid)))
-    for _ in range(3):
+    for _ in range(2):
         if 0 < best < grid.size - 1 or profile.column is not _power:
             break
         grid = grid * 2  # steep data over a narrow range of sizes need exponents beyond 3
@@ -472,7 +472,10 @@ def _whitened(root: FloatArray, columns: FloatArray) -> FloatArray:
 
 
 def _least_squares(design: FloatArray, target: FloatArray) -> FloatArray:
-    return np.asarray(np.linalg.lstsq(design, target)[0], dtype=np.float64)
+    # Columns of one length each: a steep shape's column would else hide the others as rounding.
+    length = np.maximum(np.sqrt(_squares(design.T)), 1e-300)
+    found = np.asarray(np.linalg.lstsq(design / length, target)[0], dtype=np.float64)
+    return found / (length if target.ndim == 1 else length[:, None])
 
 
 def _squares(rows: FloatArray) -> FloatArray:

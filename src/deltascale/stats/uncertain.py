@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deltascale.stats.draws import keyed_generator
 from deltascale.stats.families import FAMILIES, FamilyName, as_covariance, fit_family
+from deltascale.stats.paired import Interval
 from deltascale.stats.scaling import between_model_variance, leave_one_model_out
 
 __all__ = [
@@ -35,7 +36,8 @@ class AlphaBounds:
 
     low: float
     high: float
-    tried: int  # combinations of sizes
+    of_starts: Interval  # over the corners (or draws) alone: alpha may be more extreme inside
+    starts: int  # how many corners (or draws)
     corners: bool  # every corner of the intervals, else log-uniform draws within them
     undisclosed: int
     disclosed_only: float  # alpha of the models with known sizes; NaN for fewer than three
@@ -90,8 +92,11 @@ def alpha_bounds(
 ) -> AlphaBounds:
     """Least and greatest alpha while each undisclosed size is anywhere in its interval.
 
-    Up to 12 undisclosed sizes every corner is tried, beyond that 4,096 log-uniform draws. With any
+    Up to 12 undisclosed sizes every corner is tried, beyond that 4,096 log-uniform draws; from the
+    most extreme of these and from the middle, sizes are then moved one at a time while that goes
+    further, because alpha is not monotone in a size: corners alone can miss the truth. With any
     size undisclosed this is the headline; a set for sampling error still has to be put around it.
+
     Raises ValueError unless 0 < low <= high.
     Source: Manski 2003, Partial Identification of Probability Distributions, ch. 1.
     """
@@ -101,27 +106,34 @@ def alpha_bounds(
     delta = np.asarray(delta_M, dtype=np.float64)
     open_M = np.flatnonzero(low < high)
     corners = open_M.size <= _CORNER_LIMIT
-    size_CM = np.tile(low, (2**open_M.size if corners else _DRAWS, 1))
+    # Where each undisclosed size lies in its interval, 0 to 1 on the log scale.
     if corners:
-        choice = np.array(list(itertools.product((0, 1), repeat=open_M.size)), dtype=bool)
-        size_CM[:, open_M] = np.where(choice, high[open_M], low[open_M])
+        place = np.array(list(itertools.product((0.0, 1.0), repeat=open_M.size)))
     else:
-        u = keyed_generator(seed, purpose=_SIZES).random((_DRAWS, open_M.size))
-        size_CM[:, open_M] = low[open_M] * (high[open_M] / low[open_M]) ** u
-    alpha_C = exponents_for_sizes(size_CM, delta, cov_MM, tau2=tau2)
+        place = keyed_generator(seed, purpose=_SIZES).random((_DRAWS, open_M.size))
+
+    def alphas(place_CU: FloatArray) -> FloatArray:
+        size_CM = np.tile(low, (len(place_CU), 1))
+        size_CM[:, open_M] *= (high[open_M] / low[open_M]) ** place_CU
+        return exponents_for_sizes(size_CM, delta, cov_MM, tau2=tau2)
+
+    first = alphas(place)
+    least = _climb(lambda at: -alphas(at), place, -first)
+    greatest = _climb(alphas, place, first)
     known = low == high
     alone = math.nan
     if known.sum() >= 3:
         cov = as_covariance(cov_MM, delta.size)[np.ix_(known, known)]
         alone = fit_family("power", low[known], delta[known], cov, tau2=tau2).parameter("alpha")
     return AlphaBounds(
-        low=float(alpha_C.min()),
-        high=float(alpha_C.max()),
-        tried=len(size_CM),
+        low=-least,
+        high=greatest,
+        of_starts=Interval(float(first.min()), float(first.max())),
+        starts=len(place),
         corners=corners,
         undisclosed=open_M.size,
         disclosed_only=alone,
-        at_limit=bool(np.abs(alpha_C).max() >= _EXPONENT_LIMIT),
+        at_limit=max(abs(least), abs(greatest)) >= _EXPONENT_LIMIT,
     )
 
 
@@ -172,6 +184,28 @@ def axis_league(
                 rmse[family] = leave_one_model_out(fit).rmse
         scores.append(AxisScore(name, int(has.sum()), rmse["loglinear"], rmse["quadratic"]))
     return tuple(sorted(scores, key=_least_rmse))
+
+
+def _climb(
+    function: Callable[[FloatArray], FloatArray], place_CU: FloatArray, value_C: FloatArray
+) -> float:
+    """The greatest value found from the best starts, moving one coordinate at a time in [0, 1]."""
+    best = float(value_C.max())
+    if place_CU.shape[1] == 0:
+        return best
+    starts = [*place_CU[np.argsort(-value_C)[:4]], np.full(place_CU.shape[1], 0.5)]
+    for at in starts:
+        here, step = -math.inf, 0.5
+        while step > 1e-3:
+            moves = step * np.vstack([np.zeros(at.size), np.eye(at.size), -np.eye(at.size)])
+            tried = np.clip(at + moves, 0, 1)
+            value = function(tried)
+            at = tried[int(np.argmax(value))]
+            if value.max() <= here + 1e-9:
+                step /= 2
+            here = max(here, float(value.max()))
+        best = max(best, here)
+    return best
 
 
 def _least_rmse(score: AxisScore) -> float:

@@ -1,0 +1,568 @@
+"""Fits of delta against size: planted parameters come back, and what is not known is said."""
+
+import math
+
+import numpy as np
+import pytest
+
+from deltascale import stats
+
+SIZE = np.array([1, 3, 7, 14, 32, 70, 180.0]) * 1e9
+X = np.log(SIZE) - np.log(SIZE).mean()
+SMALL = np.full(7, 1e-10)  # variances that leave no doubt
+ROOMY = np.full(7, 0.004**2)
+
+PLANTED = {
+    "constant": (np.array([0.03]), lambda t: t[0] + 0 * X),
+    "loglinear": (np.array([0.02, 0.01]), lambda t: t[0] + t[1] * X),
+    "power": (np.array([0.03, 0.25]), lambda t: t[0] * np.exp(t[1] * X)),
+    "saturating": (np.array([0.05, -0.5]), lambda t: t[0] * (1 - np.exp(-np.exp(X - t[1])))),
+    "quadratic": (np.array([0.05, 0.004, -0.006]), lambda t: t[0] + t[1] * X + t[2] * X**2),
+    "power_floor": (
+        np.array([-0.02, 0.04, 0.3]),
+        lambda t: t[0] + t[1] * np.exp(t[2] * X),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+def test_a_fit_recovers_what_was_planted(name: str) -> None:
+    theta, curve = PLANTED[name]
+    fit = stats.fit_family(name, SIZE, curve(theta), SMALL)
+    np.testing.assert_allclose(fit.theta, theta, rtol=1e-5, atol=1e-9)
+    assert fit.misfit < 1e-6
+    np.testing.assert_allclose(fit.predict(SIZE), curve(theta), atol=1e-9)
+    assert not fit.shape_at_edge
+
+
+@pytest.mark.parametrize("alpha", [-2.2, -0.6, -0.05, 0.04, 0.9, 2.5])
+@pytest.mark.parametrize("amplitude", [0.03, -0.02])
+def test_exponents_and_amplitudes_of_either_sign(alpha: float, amplitude: float) -> None:
+    fit = stats.fit_family("power", SIZE, amplitude * np.exp(alpha * X), SMALL)
+    assert fit.parameter("A") == pytest.approx(amplitude, rel=1e-6)
+    assert fit.parameter("alpha") == pytest.approx(alpha, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+def test_gradients_are_derivatives(name: str) -> None:
+    rng = np.random.default_rng(1)
+    theta, curve = PLANTED[name]
+    fit = stats.fit_family(name, SIZE, curve(theta) + rng.normal(size=7) * 0.002, ROOMY)
+    at = np.array([0.5e9, 20e9, 500e9])
+    for j in range(fit.family.k):
+        step = 1e-6 * max(1.0, abs(fit.theta[j]))
+        moved = []
+        for sign in (-1, 1):
+            other = fit.theta.copy()
+            other[j] += sign * step
+            refits = stats.Refits(fit.family, other[None], np.zeros(1), fit.reference)
+            moved.append(refits.predict(at)[0])
+        slope = (moved[1] - moved[0]) / (2 * step)
+        np.testing.assert_allclose(fit.gradient(at)[:, j], slope, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["power", "saturating", "power_floor"])
+def test_no_start_finds_a_better_shape(name: str) -> None:
+    """Variable projection is global: no shape tried finely has a lower misfit."""
+    rng = np.random.default_rng(2)
+    for _ in range(10):
+        delta = rng.normal(size=7) * 0.02
+        fit = stats.fit_family(name, SIZE, delta, ROOMY)
+        profile = stats.profile_misfit(name, SIZE, delta, ROOMY)
+        span = (-3, 3) if name != "saturating" else (X.min() - 3, X.max() + 7)
+        # An even number of points: at alpha = 0 exactly, nothing is left beside a floor.
+        tried = profile(np.linspace(*span, 20_000))
+        assert fit.misfit <= tried.min() * (1 + 1e-7)
+
+
+def test_units_of_size_change_nothing_but_the_reference() -> None:
+    rng = np.random.default_rng(3)
+    delta = rng.normal(size=7) * 0.02 + 0.03
+    for name in PLANTED:
+        big = stats.fit_family(name, SIZE, delta, ROOMY)
+        small = stats.fit_family(name, SIZE / 1e9, delta, ROOMY)
+        assert big.misfit == pytest.approx(small.misfit, rel=1e-9)
+        np.testing.assert_allclose(big.predict(SIZE), small.predict(SIZE / 1e9), atol=1e-9)
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+@pytest.mark.parametrize("full", [False, True])
+def test_refits_agree_with_single_fits(name: str, full: bool) -> None:
+    rng = np.random.default_rng(4)
+    cov = np.diag(ROOMY) + (0.3 * ROOMY[0] if full else 0)
+    theta, curve = PLANTED[name]
+    deltas = curve(theta) + rng.multivariate_normal(np.zeros(7), cov, size=40)
+    many = stats.refit_family(name, SIZE, deltas, cov, tau2=1e-6)
+    for b in range(40):
+        one = stats.fit_family(name, SIZE, deltas[b], cov, tau2=1e-6)
+        assert many.misfit[b] == pytest.approx(one.misfit, rel=1e-5, abs=1e-9)
+        np.testing.assert_allclose(many.predict(SIZE)[b], one.fitted, atol=2e-6)
+    if not full:
+        weight = np.broadcast_to(1 / (ROOMY + 1e-6), deltas.shape)
+        weighted = stats.refit_family_weighted(name, SIZE, deltas, weight)
+        np.testing.assert_allclose(weighted.misfit, many.misfit, rtol=1e-3, atol=1e-4)
+
+
+def test_zero_weight_leaves_a_model_out() -> None:
+    rng = np.random.default_rng(5)
+    deltas = rng.normal(size=(20, 7)) * 0.02
+    weight = np.ones((20, 7)) / ROOMY
+    weight[:, 2] = 0
+    kept = np.arange(7) != 2
+    for name in ("loglinear", "quadratic", "constant"):
+        part = stats.refit_family_weighted(name, SIZE, deltas, weight)
+        ours = stats.refit_family(name, SIZE[kept], deltas[:, kept], ROOMY[kept])
+        np.testing.assert_allclose(part.misfit, ours.misfit, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: stats.fit_family("power", [1, -2, 3], [0, 0, 1], np.ones(3)),
+        lambda: stats.fit_family("power", [1, 2, 3], [0, math.nan, 1], np.ones(3)),
+        lambda: stats.fit_family("power", [1, 2, 3], [0, 1], np.ones(3)),
+        lambda: stats.fit_family("power", [1, 2, 3], [0, 0, 1], np.zeros(3)),
+        lambda: stats.fit_family("quadratic", [1, 2], [0, 1], np.ones(2)),
+        lambda: stats.profile_misfit("loglinear", SIZE, X, ROOMY),
+        lambda: stats.compare_families(SIZE[:3], X[:3], ROOMY[:3]),
+        lambda: stats.vertex(stats.fit_family("power", SIZE, X, ROOMY)),
+        lambda: stats.hierarchical_bootstrap(SIZE[:5], np.ones((9, 5)), ROOMY[:5], tau2=0, seed=0),
+        lambda: stats.between_model_variance([1, 2], [1, 2], [1, 1]),
+        lambda: stats.fit_error_curves(SIZE[:5], np.ones((5, 4))),
+        lambda: stats.bootstrap_two_rate(SIZE[:5], np.ones((9, 5, 4)), seed=0),
+        lambda: stats.r2_gate_null_probability(2),
+        lambda: stats.permutation_trend(np.arange(1.0, 10), np.arange(9.0)),
+        lambda: stats.trend_over_models([2, 2], [0, 1], [1, 1]),
+    ],
+)
+def test_refused(call: object) -> None:
+    with pytest.raises(ValueError):
+        call()  # type: ignore[operator]
+
+
+# --- scatter and the exponent --------------------------------------------------------------------
+
+
+def test_scatter_is_what_the_misfit_leaves() -> None:
+    rng = np.random.default_rng(6)
+    delta = 0.01 * X + rng.normal(size=7) * 0.02
+    for name in ("constant", "loglinear", "quadratic", "power"):
+        tau2 = stats.between_model_variance(SIZE, delta, SMALL, family=name)
+        fit = stats.fit_family(name, SIZE, delta, SMALL, tau2=tau2.value)
+        assert fit.misfit == pytest.approx(fit.df, rel=1e-6)
+    assert stats.between_model_variance(SIZE, 0.01 * X, ROOMY).value == 0
+    assert stats.between_model_variance(SIZE, 0.01 * X, ROOMY).family == "quadratic"
+    assert stats.between_model_variance(SIZE[:5], X[:5], ROOMY[:5]).family == "loglinear"
+
+
+def test_a_poor_family_mistakes_shape_for_scatter() -> None:
+    hill = 0.05 - 0.012 * X**2
+    rich = stats.between_model_variance(SIZE, hill, ROOMY)
+    poor = stats.between_model_variance(SIZE, hill, ROOMY, family="power")
+    assert rich.value == 0 < poor.value
+    assert stats.compare_families(SIZE, hill, ROOMY).best.fit.family.name == "quadratic"
+    misled = stats.compare_families(SIZE, hill, ROOMY, tau2=poor)
+    assert misled.best.fit.family.name != "quadratic"
+
+
+def test_exponent_set_holds_exactly_what_is_not_rejected() -> None:
+    rng = np.random.default_rng(8)
+    delta = 0.03 * np.exp(0.3 * X) + rng.normal(size=7) * 0.006
+    found = stats.exponent(SIZE, delta, ROOMY)
+    profile = stats.profile_misfit("power", SIZE, delta, ROOMY, tau2=found.tau2)
+    least = float(profile(np.array([found.alpha]))[0])
+    low, high = found.region.hull
+    at_ends = profile(np.array([low, high])) - least
+    assert at_ends[0] == pytest.approx(at_ends[1], rel=1e-6)
+    assert found.region.covers(found.alpha)
+    assert not found.region.covers(low - 1e-6)
+    item_only = stats.exponent(SIZE, delta, ROOMY, estimand="E1")
+    assert item_only.tau2 == 0
+    assert item_only.region.hull.width < found.region.hull.width
+
+
+def test_no_delta_identifies_no_exponent() -> None:
+    rng = np.random.default_rng(9)
+    found = stats.exponent(SIZE, rng.normal(size=7) * 0.004, ROOMY)
+    assert not found.identified
+    assert math.isinf(found.region.hull.low) or math.isinf(found.region.hull.high)
+
+
+def test_a_set_without_upper_end_keeps_its_lower_one() -> None:
+    # Only the largest model gains: any steep exponent will do, a flat one will not.
+    delta = np.array([0.0, 0, 0, 0, 0, 0, 0.05])
+    found = stats.exponent(SIZE, delta, ROOMY, estimand="E1")
+    low, high = found.region.hull
+    assert not found.identified
+    assert math.isinf(high)
+    assert 0.5 < low < 3
+    mirrored = stats.exponent(1 / SIZE, delta, ROOMY, estimand="E1")
+    assert mirrored.region.hull == pytest.approx((-high, -low))
+
+
+def test_fieller_regions_of_every_kind() -> None:
+    two_rays = stats.fieller(1, 0.5, var_numerator=0.01, var_denominator=0.2)
+    assert len(two_rays.region.pieces) == 2
+    assert not two_rays.bounded
+    everywhere = stats.fieller(0.1, 0.1, var_numerator=1, var_denominator=1)
+    assert everywhere.region.pieces == (stats.Interval(-math.inf, math.inf),)
+    exact = stats.fieller(1, 2, var_numerator=0, var_denominator=0)
+    assert exact.region.hull == (0.5, 0.5)
+    wider = stats.fieller(1, 2, var_numerator=0.1, var_denominator=0.01, df=3)
+    assert (
+        wider.region.hull.width
+        > stats.fieller(1, 2, var_numerator=0.1, var_denominator=0.01).region.hull.width
+    )
+    with pytest.raises(ValueError, match="covariance"):
+        stats.fieller(1, 2, var_numerator=1, var_denominator=1, covariance=3)
+
+
+def test_a_region_may_come_in_pieces() -> None:
+    found = stats.sublevel_region(np.cos, np.linspace(0, 12, 100), threshold=0)
+    wanted = [(math.pi / 2, 3 * math.pi / 2), (5 * math.pi / 2, 7 * math.pi / 2)]
+    assert [tuple(p) for p in found.pieces] == [pytest.approx(w) for w in wanted]
+    assert found.bounded
+    assert not found.covers(6)
+    assert stats.sublevel_region(np.cos, [0, 1], threshold=-2).empty
+    open_ended = stats.sublevel_region(
+        lambda x: x, np.linspace(-1, 1, 5), threshold=0.25, open_low=True
+    )
+    assert open_ended.hull == pytest.approx((-math.inf, 0.25))
+
+
+# --- comparing, predicting -----------------------------------------------------------------------
+
+
+def test_comparison_weighs_and_skips() -> None:
+    rng = np.random.default_rng(10)
+    delta = 0.02 + 0.01 * X + rng.normal(size=7) * 0.004
+    found = stats.compare_families(SIZE, delta, ROOMY)
+    names = [s.fit.family.name for s in found.scores]
+    assert names == ["constant", "loglinear", "power", "saturating", "quadratic"]
+    assert sum(s.weight for s in found.scores) == pytest.approx(1)
+    assert found.best.delta_aicc == 0
+    assert found.best in found.within()
+    low, high = found.envelope([1e12], delta_aicc=math.inf)
+    assert low <= found.average([1e12]) <= high
+    narrow = found.envelope([1e12])
+    assert low < narrow[0] <= narrow[1] < high
+    assert next(s for s in found.scores if s.fit.family.name == "constant").skill == 0
+    five = stats.compare_families(SIZE[:5], delta[:5], ROOMY[:5], names=list(stats.FAMILIES))
+    assert "quadratic" not in [s.fit.family.name for s in five.scores]
+    # With four models a second parameter leaves AICc one degree too few to exist for k = 3 only.
+    assert math.isnan(stats.aicc(1.0, 3, 4))
+    assert math.isfinite(stats.aicc(1.0, 2, 4))
+
+
+def test_left_out_models_are_foretold_by_the_rest() -> None:
+    rng = np.random.default_rng(11)
+    delta = 0.02 + 0.01 * X + rng.normal(size=7) * 0.004
+    fit = stats.fit_family("loglinear", SIZE, delta, ROOMY)
+    found = stats.leave_one_model_out(fit)
+    hat = stats.leverage(fit)
+    assert hat.sum() == pytest.approx(2)
+    # For a line, the left-out error is the residual over one minus the hat value.
+    np.testing.assert_allclose(delta - found.predicted, (delta - fit.fitted) / (1 - hat), rtol=1e-8)
+    assert found.rmse == pytest.approx(np.sqrt(np.mean((delta - found.predicted) ** 2)))
+
+
+def test_prediction_of_a_line_is_the_textbook_one() -> None:
+    rng = np.random.default_rng(12)
+    delta = 0.01 * X + rng.normal(size=7) * 0.02
+    tau2 = stats.between_model_variance(SIZE, delta, SMALL, family="loglinear").value
+    fit = stats.fit_family("loglinear", SIZE, delta, SMALL, tau2=tau2)
+    at = np.array([30e9, 2000e9])
+    found = stats.predict(fit, at)
+    x = np.log(at) - np.log(SIZE).mean()
+    s2 = ((delta - fit.fitted) ** 2).sum() / 5
+    half = 2.5705818 * np.sqrt(s2 * (1 / 7 + x**2 / (X**2).sum()))
+    np.testing.assert_allclose(found.mean_high - found.mean, half, rtol=1e-5)
+    half = 2.5705818 * np.sqrt(s2 * (1 + 1 / 7 + x**2 / (X**2).sum()))
+    np.testing.assert_allclose(found.new_high - found.mean, half, rtol=1e-5)
+    assert found.extrapolated.tolist() == [False, True]
+
+
+def test_vertex_only_where_it_is_seen() -> None:
+    inside = stats.vertex(stats.fit_family("quadratic", SIZE, 0.05 - 0.006 * (X - 0.5) ** 2, ROOMY))
+    assert inside.peak
+    assert inside.inside
+    assert inside.size == pytest.approx(np.exp(np.log(SIZE).mean() + 0.5))
+    assert inside.region.covers(inside.size)
+    outside = stats.vertex(stats.fit_family("quadratic", SIZE, 0.05 + 0.01 * X, ROOMY))
+    assert not outside.inside
+
+
+def test_gate_asks_for_more_than_r_squared() -> None:
+    line = 0.02 + 0.01 * X
+    steep = stats.compare_families(SIZE, line, ROOMY)
+    assert stats.r2_gate(steep, "loglinear").passed
+    # The power law fits straight deltas with a high R-squared too, and may not claim them.
+    other = stats.r2_gate(stats.compare_families(SIZE, line, SMALL), "power")
+    assert other.r2_weighted > 0.85
+    assert not other.passed
+    few = stats.r2_gate(stats.compare_families(SIZE[:5], line[:5], ROOMY[:5]), "loglinear")
+    assert any("5 models" in failure for failure in few.failures)
+    assert not stats.r2_gate(steep, "loglinear", points_dropped=1).passed
+    with pytest.raises(ValueError, match="not among"):
+        stats.r2_gate(steep, "power_floor")
+
+
+def test_r_squared_of_replicates_and_of_nothing() -> None:
+    y = np.array([[1.0, 2, 3], [2, 2, 2]])
+    found = stats.r_squared(y, y[:, ::-1])
+    assert found[0] == pytest.approx(-3)
+    assert math.isnan(found[1])
+
+
+def test_gate_null_by_simulation() -> None:
+    rng = np.random.default_rng(13)
+    y = rng.normal(size=(20_000, 5))
+    fitted = stats.refit_family("loglinear", SIZE[:5], y, np.ones(5)).predict(SIZE[:5])
+    passed = np.mean(np.asarray(stats.r_squared(y, fitted)) > 0.85)
+    assert passed == pytest.approx(stats.r2_gate_null_probability(5), abs=0.005)
+
+
+def test_every_caution_is_raised_by_its_cause() -> None:
+    def codes(delta: np.ndarray, size: np.ndarray = SIZE, **facts: object) -> set[str]:
+        var = np.full(size.size, 0.004**2)
+        comparison = stats.compare_families(size, delta, var, names=list(stats.FAMILIES))
+        alpha = stats.exponent(size, delta, var)
+        found = stats.cautions(comparison, alpha, var, **facts)  # type: ignore[arg-type]
+        assert all(caution.text for caution in found)
+        return {caution.code for caution in found}
+
+    rng = np.random.default_rng(14)
+    law = 0.05 * np.exp(0.3 * X)
+    assert codes(law) <= {"vertex_outside"}
+    assert "few_models" in codes(law[:5], SIZE[:5])
+    assert "narrow_range" in codes(law, np.geomspace(1, 8, 7))
+    assert "alpha_not_identified" in codes(rng.normal(size=7) * 0.003)
+    assert "left_out_sign" in codes(rng.normal(size=7) * 0.003 + 0.02)
+    assert "scatter_dominates" in codes(0.05 + rng.normal(size=7) * 0.03)
+    assert "floor_confounded" in codes(0.03 + 0.01 * X)
+    assert "sizes_undisclosed" in codes(law, disclosed_M=[1, 1, 0, 0, 0, 1, 1])
+    assert "sizes_undisclosed" not in codes(law, disclosed_M=[1] * 6 + [0])
+    lever = np.array([1, 1.1, 1.2, 1.1, 1, 1.2, 300.0])
+    assert "one_model_decides" in codes(law, lever)
+    assert "one_provider_decides" in codes(law, SIZE, provider_M=list("aabbbaa"))
+    assert "one_provider_decides" not in codes(law, SIZE, provider_M=list("abcabca"))
+    assert {c.code for c in stats.cautions_before_fitting(SIZE[:3])} >= {"no_fit", "few_models"}
+
+
+# --- replicates ----------------------------------------------------------------------------------
+
+
+def test_choice_and_prediction_of_replicates() -> None:
+    rng = np.random.default_rng(15)
+    deltas = 0.02 + 0.01 * X + rng.normal(size=(300, 7)) * 0.004
+    found = stats.bootstrap_families(SIZE, deltas, ROOMY)
+    assert sum(found.selection) == pytest.approx(1)
+    assert found.names[int(np.argmax(found.selection))] == "loglinear"
+    curve = found.predict_chosen([10e9, 1e12])
+    for j, refit in enumerate(found.refits):
+        rows = found.chosen == j
+        np.testing.assert_array_equal(curve[rows], refit.predict([10e9, 1e12])[rows])
+    assert found.theta("power").shape == (300, 2)
+
+
+def test_drawing_models_widens() -> None:
+    rng = np.random.default_rng(16)
+    scattered = 0.03 * np.exp(0.2 * X) + rng.normal(size=7) * 0.01
+    deltas = scattered + rng.normal(size=(2_000, 7)) * 0.004
+    items = stats.bootstrap_families(SIZE, deltas, ROOMY).theta("power")[:, 1]
+    both = stats.hierarchical_bootstrap(SIZE, deltas, ROOMY, tau2=1e-4, seed=1).theta("power")[:, 1]
+    assert np.ptp(np.quantile(both, [0.025, 0.975])) > np.ptp(np.quantile(items, [0.025, 0.975]))
+    again = stats.hierarchical_bootstrap(SIZE, deltas, ROOMY, tau2=1e-4, seed=1).theta("power")
+    np.testing.assert_array_equal(both, again[:, 1])
+
+
+def test_model_draws_always_hold_three_sizes() -> None:
+    size = np.array([1, 1, 1, 1, 2, 3.0])
+    drawn = stats.model_draws(size, 3_000, 0)
+    assert np.all(drawn.sum(axis=1) == 6)
+    assert np.all((drawn[:, :4].sum(axis=1) > 0) & (drawn[:, 4] > 0) & (drawn[:, 5] > 0))
+    with pytest.raises(ValueError, match="three distinct"):
+        stats.model_draws(np.array([1, 1, 2, 2, 2, 2.0]), 5, 0)
+
+
+# --- sizes not known -----------------------------------------------------------------------------
+
+
+def test_exponents_for_many_size_tables() -> None:
+    rng = np.random.default_rng(17)
+    delta = 0.03 * np.exp(0.3 * X) + rng.normal(size=7) * 0.004
+    size = SIZE * np.exp(rng.normal(size=(30, 7)) * 0.5)
+    cov = np.diag(ROOMY) + 0.2 * ROOMY[0]
+    found = stats.exponents_for_sizes(size, delta, cov)
+    wanted = [stats.fit_family("power", row, delta, cov).parameter("alpha") for row in size]
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_bounds_of_alpha_over_undisclosed_sizes() -> None:
+    delta = 0.03 * np.exp(0.3 * X)
+    low, high = SIZE.copy(), SIZE.copy()
+    low[4:6], high[4:6] = low[4:6] / 4, high[4:6] * 4
+    found = stats.alpha_bounds(low, high, delta, ROOMY)
+    assert (found.starts, found.corners, found.undisclosed) == (4, True, 2)
+    assert found.low < 0.3 < found.high
+    # The true sizes lie inside their intervals, and give an exponent that no corner reaches.
+    assert not found.of_starts.covers(0.3)
+    rng = np.random.default_rng(0)
+    inside = low * (high / low) ** rng.random((4_000, 7))
+    anywhere = stats.exponents_for_sizes(inside, delta, ROOMY)
+    assert found.low <= anywhere.min() + 1e-4
+    assert anywhere.max() - 1e-4 <= found.high
+    assert found.disclosed_only == pytest.approx(0.3, abs=1e-6)
+    known = stats.alpha_bounds(SIZE, SIZE, delta, ROOMY)
+    assert known.low == known.high == pytest.approx(0.3, abs=1e-6)
+    many = np.geomspace(1, 1000, 14)
+    drawn = stats.alpha_bounds(many / 2, many * 2, many**0.2, np.ones(14))
+    assert not drawn.corners
+    assert drawn.starts == 4_096
+    assert math.isnan(drawn.disclosed_only)
+    with pytest.raises(ValueError):
+        stats.alpha_bounds(high, low, delta, ROOMY)
+
+
+def test_resampled_sizes_widen_alpha() -> None:
+    rng = np.random.default_rng(18)
+    deltas = 0.03 * np.exp(0.3 * X) + rng.normal(size=(2_000, 7)) * 0.004
+    sure = stats.resampled_exponents(SIZE, SIZE, deltas, ROOMY)
+    wide = stats.resampled_exponents(SIZE / 3, SIZE * 3, deltas, ROOMY)
+    scattered = stats.resampled_exponents(SIZE, SIZE, deltas, ROOMY, tau2=1e-4)
+    assert sure.std() < wide.std()
+    assert sure.std() < scattered.std()
+    np.testing.assert_array_equal(
+        wide, stats.resampled_exponents(SIZE / 3, SIZE * 3, deltas, ROOMY)
+    )
+
+
+def test_axes_are_ranked_by_what_they_foretell() -> None:
+    rng = np.random.default_rng(19)
+    delta = 0.01 * X + rng.normal(size=7) * 0.002
+    noise, short = rng.normal(size=7), np.where(np.arange(7) < 3, X, math.nan)
+    found = stats.axis_league([noise, X, short], delta, ROOMY, names=["noise", "size", "short"])
+    assert [score.name for score in found] == ["size", "noise", "short"]
+    assert found[-1].models == 3
+    assert math.isnan(found[-1].rmse_loglinear)
+
+
+# --- rates and errors ----------------------------------------------------------------------------
+
+
+def _tables(n: int, seed: int = 0, size: np.ndarray = SIZE) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = np.log(size) - np.log(size).mean()
+    first, fix, harm = (
+        1 / (1 + np.exp(-(a + b * x))) for a, b in ((0.4, 0.6), (-1.5, 0.3), (-2.2, -0.2))
+    )
+    right = rng.binomial(n, first)
+    fixed, broken = rng.binomial(n - right, fix), rng.binomial(right, harm)
+    table = np.stack([right - broken, fixed, broken, n - right - fixed], axis=1)
+    return table, (1 - first) * fix - first * harm
+
+
+def test_two_rates_recover_and_bend() -> None:
+    table, truth = _tables(200_000)
+    found = stats.fit_two_rate(SIZE, table)
+    assert (found.right_first.slope, found.fix_wrong.slope) == pytest.approx((0.6, 0.3), abs=0.02)
+    np.testing.assert_allclose(found.predict(SIZE), truth, atol=0.002)
+    extreme = found.predict(np.geomspace(1, 1e20, 50))
+    assert np.all(np.abs(extreme) <= 1)
+    np.testing.assert_allclose(
+        found.predict(SIZE), (table[:, 1] - table[:, 2]) / 200_000, atol=0.005
+    )
+
+
+def test_a_rate_of_zero_throughout_is_said() -> None:
+    table, _ = _tables(500)
+    table[:, 0] += table[:, 2]
+    table[:, 2] = 0
+    found = stats.fit_two_rate(SIZE, table)
+    assert found.break_right.separated
+    assert not found.fix_wrong.separated
+    assert np.all(np.isfinite(found.predict(SIZE)))
+    assert found.rates(SIZE)[2].max() < 1e-3
+
+
+def test_two_rate_replicates_draw_models() -> None:
+    table, truth = _tables(2_000, seed=2)
+    rng = np.random.default_rng(0)
+    replicates = np.stack([rng.multinomial(2_000, row / 2_000, size=400) for row in table], axis=1)
+    found = stats.bootstrap_two_rate(SIZE, replicates, seed=1).predict(SIZE)
+    low, high = np.quantile(found, [0.025, 0.975], axis=0)
+    assert np.mean((low <= truth) & (truth <= high)) > 0.7
+    assert found.shape == (400, 7)
+
+
+def test_error_curves_recover_and_test() -> None:
+    size = np.geomspace(0.5, 400, 10) * 1e9
+    ratio = size / np.exp(np.log(size).mean())
+    before, after = 0.08 + 0.12 * ratio**-0.5, 0.02 + 0.1 * ratio**-0.5
+    n = 200_000
+    both = after * 0.9
+    table = n * np.stack([1 - before - after + both, before - both, after - both, both], axis=1)
+    found = stats.fit_error_curves(size, table)
+    assert found.eps == pytest.approx((0.08, 0.02), abs=1e-3)
+    assert found.beta == pytest.approx((0.5, 0.5), abs=1e-3)
+    assert found.same_beta.p_value > 0.5
+    assert found.same_eps.p_value < 1e-6
+    assert found.eps_region[0].covers(0.08)
+    assert not found.eps_region[1].covers(0.08)
+    assert found.beta_region[0].covers(0.5)
+    np.testing.assert_allclose(found.predict(size), before - after, atol=1e-4)
+    power = stats.fit_family("power", size, 0.03 * ratio**0.3, np.full(10, 1e-4))
+    crossing = stats.size_beyond_headroom(power, found)
+    assert power.predict(crossing) == pytest.approx(found.errors(crossing)[0], rel=0.02)
+    flat = stats.fit_family("constant", size, np.full(10, 0.01), np.full(10, 1e-4))
+    assert stats.size_beyond_headroom(flat, found) == math.inf
+
+
+def test_a_floor_is_never_below_zero() -> None:
+    size = np.geomspace(0.5, 400, 8)
+    ratio = size / np.exp(np.log(size).mean())
+    before, after = 0.2 * ratio**-0.4, 0.15 * ratio**-0.4
+    both = after * 0.9
+    table = 3_000 * np.stack([1 - before - after + both, before - both, after - both, both], axis=1)
+    found = stats.fit_error_curves(size, table)
+    assert min(found.eps) >= 0
+    assert found.eps_region[0].hull.low == 0
+
+
+# --- trends --------------------------------------------------------------------------------------
+
+
+def test_trends_of_both_estimands() -> None:
+    delta = 0.02 + 0.01 * X
+    these = stats.trend_over_models(SIZE, delta, ROOMY)
+    assert these.slope == pytest.approx(0.01)
+    assert these.se == pytest.approx(0.004 / np.sqrt((X**2).sum()))
+    rng = np.random.default_rng(20)
+    noisy = delta + rng.normal(size=7) * 0.02
+    such = stats.trend_over_such_models(SIZE, noisy)
+    scipy_stats = pytest.importorskip("scipy.stats")
+    line = scipy_stats.linregress(X, noisy)
+    assert (such.slope, such.se, such.p_value) == pytest.approx(
+        (line.slope, line.stderr, line.pvalue)
+    )
+
+
+def test_permutations_of_seven_models() -> None:
+    rising = stats.permutation_trend(SIZE, X)
+    assert rising.orders == 5_040
+    assert rising.p_value == rising.smallest == pytest.approx(2 / 5_040)
+    assert stats.permutation_trend(SIZE, -X).p_value == rising.p_value
+    assert stats.permutation_trend(SIZE, np.ones(7)).p_value == 1
+
+
+def test_paired_models_share_items() -> None:
+    rng = np.random.default_rng(21)
+    a = rng.integers(-1, 2, 200).astype(float)
+    b = a.copy()
+    b[:30] = np.minimum(1, b[:30] + 1)
+    b[150:] = math.nan
+    found = stats.paired_contrast(a, b)
+    assert found.mean.n == 150
+    assert found.mean.estimate == pytest.approx(np.mean((b - a)[:150]))
+    assert found.test.p_value < 0.001
+    assert found.mean.se_cr1 < stats.clustered_mean(a).se_cr1
