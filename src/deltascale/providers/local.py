@@ -197,15 +197,22 @@ def _start(path: Path, n_context: int) -> _Server:
     params.warmup = False
     params.ui = False
     params.verbosity = 0
-    params.cpuparams.n_threads = _n_cores()
-    server: _Server = xllamacpp.Server(params)
+    params.cpuparams.n_threads = _n_threads()
+    try:
+        server: _Server = xllamacpp.Server(params)
+    except RuntimeError as error:
+        raise CatalogMistake(
+            f"llama.cpp can't load {path.name}: {error}",
+            remedy="check that it is the GGUF file of a text model and fits into memory",
+        ) from None
     return server
 
 
-def _n_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _n_threads() -> int:
+    """One core less than there are: its threads spin while they wait for each other, so one that
+    has to share its core with this process holds all the others up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) - 1)
 
 
 def _seed(request: Request) -> int:
