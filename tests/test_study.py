@@ -580,6 +580,8 @@ def test_another_budget_holds_for_every_phase() -> None:
     capped = study.with_budget(whole, 2.5)
     assert capped == parsed(text + "budget_usd: 2.5\n")
     assert {each.budget_nusd for each in study.phase(capped, "all")} == {2_500_000_000}
+    assert study.with_budget(whole, 0) == parsed(text + "budget_usd: 0\n")
+    assert study.with_budget(capped, 0).warnings[-1].startswith("a budget of 0")
     with pytest.raises(StudyMistake, match="command line: --budget: nan is not an amount"):
         study.with_budget(whole, math.nan)
 
@@ -714,6 +716,9 @@ def test_a_study_that_was_written_loads_again_to_the_same(body: dict[str, Any]) 
 
 
 @CALM
+@example({"a": "x\u2028y\u2029z\x85\ufeff\0\t\r\n \U0001f600"})
+@example({"true": "null", "no": ["false", "~", ".inf", "1e3", "0x1F", "012", "-", "a: b", "# c"]})
+@example({"a": [[1, [2]], {}, [], {"b": [{"c": {}}]}], "": {"x" * 90: None}})
 @given(st.dictionaries(st.text(max_size=20), JSON, min_size=1, max_size=4))
 def test_what_is_rendered_is_read_back(body: dict[str, Any]) -> None:
     def same(one: object, other: object) -> bool:
@@ -743,6 +748,13 @@ def test_what_the_template_comments_out_is_good_too() -> None:
     found = parsed(text)
     assert found.models[2].base_url == "http://localhost:8000/v1"
     assert found.models[2].size.parameters == 494_032_768
+
+
+def test_the_phases_of_a_study_that_was_written_load_again() -> None:
+    whole = parsed(PHASED)
+    again = parsed(study.dump(whole))
+    assert again == whole
+    assert list(again.phases) == list(whole.phases)
 
 
 def test_nothing_of_this_machine_is_in_a_study_without_files() -> None:
