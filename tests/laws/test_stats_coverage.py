@@ -1,0 +1,283 @@
+"""Intervals cover as often as they say, on items of unequal difficulty; the tempting ones do not.
+
+Each law has a short form that always runs and a long one of 2,000 simulated studies (`-m slow`).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from deltascale import stats
+
+SIZE = np.array([1, 3, 7, 14, 32, 70, 180.0])
+DATASETS = 5
+_Z = np.polynomial.hermite_e.hermegauss(60)
+
+
+@dataclass(frozen=True)
+class World:
+    """Seven models on five datasets; an item's difficulty moves its accuracy and both its rates."""
+
+    truth: Callable[[np.ndarray], np.ndarray]  # delta at each size, without scatter
+    tau: float = 0.0
+    items: int = 1_000
+
+    @property
+    def size(self) -> np.ndarray:
+        return SIZE
+
+    def studies(self, simulations: int, seed: int) -> Iterator[list[np.ndarray]]:
+        """For each study a list of datasets, each (models, items) of last less first score."""
+        rng = np.random.default_rng(seed)
+        ability = 0.1 * np.log(self.size) - 0.8
+        for _ in range(simulations):
+            scatter = rng.normal(size=7) * self.tau
+            wanted = self.truth(self.size) + scatter
+            rates = _flip_rates(wanted, ability)
+            yield [self._dataset(rng, ability, *rates) for _ in range(DATASETS)]
+
+    def _dataset(
+        self, rng: np.random.Generator, ability: np.ndarray, fix: np.ndarray, harm: np.ndarray
+    ) -> np.ndarray:
+        difficulty = rng.normal(size=self.items)
+        right, fixing, breaking = _rates(ability[:, None], difficulty)
+        u = rng.random((2, 7, self.items))
+        first = u[0] < right
+        fixed = ~first & (u[1] < fix[:, None] * fixing)
+        broken = first & (u[1] < harm[:, None] * breaking)
+        return fixed.astype(float) - broken
+
+
+def _flip_rates(wanted: np.ndarray, ability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rates of fixing and breaking whose mean delta over items is what is wanted, by quadrature."""
+    nodes, weights = _Z
+    right, fixing, breaking = _rates(ability[:, None], nodes)
+    weights = weights / weights.sum()
+    to_fix, to_break = ((1 - right) * fixing) @ weights, (right * breaking) @ weights
+    harm = np.maximum(0.06, -wanted / to_break)
+    fix = (wanted + harm * to_break) / to_fix
+    assert np.all((fix >= 0) & (fix <= 1) & (harm <= 1))
+    return fix, harm
+
+
+def _rates(ability: np.ndarray, difficulty: np.ndarray) -> tuple[np.ndarray, ...]:
+    """P(right first), and how an item's difficulty shares out fixing and breaking."""
+
+    def logistic(x: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-x))
+
+    return logistic(ability - 1.5 * difficulty), logistic(1 - difficulty / 2), logistic(difficulty)
+
+
+def _summary(datasets: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    delta = np.stack([d.mean(axis=1) for d in datasets])
+    return stats.macro_average(delta, np.stack([stats.delta_covariance(d) for d in datasets]))
+
+
+def power(amplitude: float, alpha: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda size: amplitude * size**alpha
+
+
+def half_harmed(size: np.ndarray) -> np.ndarray:
+    return -0.03 + 0.0115 * np.log(size)
+
+
+def _exponents(world: World, simulations: int, seed: int, **kwargs: object) -> list[stats.Exponent]:
+    return [
+        stats.exponent(world.size, *_summary(study), **kwargs)  # type: ignore[arg-type]
+        for study in world.studies(simulations, seed)
+    ]
+
+
+def _coverage(found: list[stats.Exponent], alpha: float) -> float:
+    return float(np.mean([one.region.covers(alpha) for one in found]))
+
+
+# --- one cell ------------------------------------------------------------------------------------
+
+# n, P(fixed), P(broken), exact coverage of Tango's 95 % interval.
+CELLS = [
+    (20, 0.03, 0.01, 1.000),
+    (50, 0.03, 0.01, 0.986),
+    (100, 0.03, 0.0, 0.969),
+    (164, 0.03, 0.01, 0.955),
+    (164, 0.03, 0.0, 0.966),
+    (500, 0.08, 0.03, 0.951),
+    (1000, 0.15, 0.05, 0.950),
+]
+
+
+def _exact_coverage(n: int, p_fixed: float, p_broken: float) -> float:
+    """Summed over every table that is not all but impossible."""
+    log_n = math.lgamma(n + 1)
+    covered = 0.0
+    spread_f = 6 * math.sqrt(n * p_fixed * (1 - p_fixed)) + 6
+    spread_b = 6 * math.sqrt(n * p_broken * (1 - p_broken)) + 6
+    for fixed in range(max(0, int(n * p_fixed - spread_f)), min(n, int(n * p_fixed + spread_f))):
+        for broken in range(
+            max(0, int(n * p_broken - spread_b)),
+            min(n - fixed, int(n * p_broken + spread_b) if p_broken else 0) + 1,
+        ):
+            rest = n - fixed - broken
+            log_p = log_n - math.lgamma(fixed + 1) - math.lgamma(broken + 1) - math.lgamma(rest + 1)
+            log_p += fixed * math.log(p_fixed) + rest * math.log(1 - p_fixed - p_broken)
+            log_p += broken * math.log(p_broken) if broken else 0
+            if log_p < -18:
+                continue
+            z = stats.tango_statistic(fixed, broken, n, theta=p_fixed - p_broken)
+            covered += math.exp(log_p) * (abs(z) <= 1.959963984540054)
+    return covered
+
+
+@pytest.mark.parametrize(("n", "p_fixed", "p_broken", "wanted"), CELLS)
+def test_tango_covers(n: int, p_fixed: float, p_broken: float, wanted: float) -> None:
+    found = _exact_coverage(n, p_fixed, p_broken)
+    assert found >= 0.94
+    assert found == pytest.approx(wanted, abs=6e-4)
+
+
+def test_tango_covers_on_items_of_unequal_difficulty() -> None:
+    world = World(power(0.02, 0.2), items=164)
+    truth = world.truth(world.size)
+    hits = []
+    for study in world.studies(150, seed=1):
+        for d in study:
+            for m in range(7):
+                flips = int((d[m] > 0).sum()), int((d[m] < 0).sum())
+                hits.append(stats.tango_interval(*flips, 164).covers(truth[m]))
+    assert 0.94 <= np.mean(hits) <= 0.97
+
+
+def _clustered_headlines(clusters: int, simulations: int, seed: int) -> tuple[float, float]:
+    """Coverage of the headline, and of an interval blind to clusters, for clusters of ten."""
+    rng = np.random.default_rng(seed)
+    cluster = np.repeat(np.arange(clusters), 10)
+    nodes, weights = _Z
+    mean = {
+        base: float(weights @ (1 / (1 + np.exp(-(base + 1.2 * nodes)))) / weights.sum())
+        for base in (-1.8, -3.0)
+    }
+    truth = 0.5 * mean[-1.8] - 0.5 * mean[-3.0]
+    hits = []
+    for _ in range(simulations):
+        first = (rng.random(cluster.size) < 0.5).astype(float)
+        fix, harm = (
+            1 / (1 + np.exp(-(base + 1.2 * rng.normal(size=clusters)[cluster])))
+            for base in (-1.8, -3.0)
+        )
+        flip = rng.random(cluster.size) < np.where(first == 1, harm, fix)
+        last = np.where(flip, 1 - first, first)
+        found = stats.headline_interval(first, last, cluster_I=cluster, replicates=1)
+        blind = stats.headline_interval(first, last, replicates=1)
+        hits.append((found.interval.covers(truth), blind.interval.covers(truth)))
+    covered, uncovered = np.mean(hits, axis=0)
+    return float(covered), float(uncovered)
+
+
+@pytest.mark.parametrize("clusters", [10, 50])
+def test_headline_covers_clusters(clusters: int) -> None:
+    found, blind = _clustered_headlines(clusters, 300, seed=2)
+    assert found >= 0.91
+    assert blind < found
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("clusters", [10, 50])
+def test_headline_covers_clusters_long(clusters: int) -> None:
+    found, blind = _clustered_headlines(clusters, 2_000, seed=3)
+    assert 0.93 <= found <= 0.975
+    assert blind < found - 0.01
+
+
+# --- the exponent --------------------------------------------------------------------------------
+
+
+def test_exponent_set_covers_with_and_without_scatter() -> None:
+    exact = _exponents(World(power(0.05, 0.3)), 80, seed=4)
+    assert _coverage(exact, 0.3) >= 0.95
+    scattered = _exponents(World(power(0.02, 0.2), tau=0.01), 120, seed=5)
+    assert 0.89 <= _coverage(scattered, 0.2) <= 0.995
+
+
+def test_half_of_the_models_harmed_identify_no_exponent() -> None:
+    found = _exponents(World(half_harmed), 80, seed=6)
+    assert np.mean([not one.identified for one in found]) >= 0.98
+
+
+def _item_bootstrap_coverage(world: World, alpha: float, simulations: int, seed: int) -> float:
+    """What resampling items alone makes of alpha: percentile limits of refits."""
+    hits = []
+    for study in world.studies(simulations, seed):
+        _, cov = _summary(study)
+        strata = [stats.stratum(d.T, key=key) for key, d in enumerate(study)]
+        deltas = stats.bootstrap_means(strata, seed=0, replicates=250).mean(axis=1)
+        refits = stats.bootstrap_families(world.size, deltas, cov, names=["power"])
+        limits = stats.percentile_interval(refits.theta("power")[:, 1]).interval
+        hits.append(limits.covers(alpha))
+    return float(np.mean(hits))
+
+
+def test_resampling_items_alone_does_not_cover_a_law() -> None:
+    world = World(power(0.02, 0.2), tau=0.01)
+    assert _item_bootstrap_coverage(world, 0.2, 40, seed=7) < 0.75
+    item_profile = _exponents(world, 60, seed=8, estimand="E1")
+    assert _coverage(item_profile, 0.2) < 0.75
+
+
+LONG = [
+    pytest.param(power(0.05, 0.3), 0.3, 0.0, id="A.05-alpha.3"),
+    pytest.param(power(0.02, 0.2), 0.2, 0.0, id="A.02-alpha.2"),
+    pytest.param(power(0.05, 0.3), 0.3, 0.01, id="A.05-alpha.3-tau1pp"),
+    pytest.param(power(0.02, 0.2), 0.2, 0.01, id="A.02-alpha.2-tau1pp"),
+    pytest.param(power(0.03, 0.0), 0.0, 0.01, id="A.03-alpha0-tau1pp"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("truth", "alpha", "tau"), LONG)
+def test_exponent_set_covers_long(
+    truth: Callable[[np.ndarray], np.ndarray], alpha: float, tau: float
+) -> None:
+    covered = _coverage(_exponents(World(truth, tau=tau), 2_000, seed=9), alpha)
+    if tau:
+        assert 0.935 <= covered <= 0.97
+    else:
+        assert covered >= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_half_harmed_long() -> None:
+    found = _exponents(World(half_harmed), 2_000, seed=10)
+    assert np.mean([not one.identified for one in found]) >= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_resampling_items_alone_fails_long() -> None:
+    world = World(power(0.02, 0.2), tau=0.01)
+    assert _item_bootstrap_coverage(world, 0.2, 2_000, seed=11) < 0.6
+    without = World(power(0.02, 0.2))
+    assert _item_bootstrap_coverage(without, 0.2, 2_000, seed=12) >= 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_predictions_of_a_new_model_cover_long() -> None:
+    """At ten times the largest size, when the family is right."""
+    world, far = World(power(0.02, 0.2), tau=0.01), 1_800.0
+    rng = np.random.default_rng(13)
+    hits = []
+    for study in world.studies(2_000, seed=13):
+        delta, cov = _summary(study)
+        tau2 = stats.between_model_variance(world.size, delta, cov, family="power").value
+        fit = stats.fit_family("power", world.size, delta, cov, tau2=tau2)
+        foretold = stats.predict(fit, far)
+        new = world.truth(np.array([far]))[0] + rng.normal() * world.tau
+        hits.append(foretold.new_low[0] <= new <= foretold.new_high[0])
+    assert 0.91 <= np.mean(hits) <= 0.995
