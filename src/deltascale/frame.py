@@ -6,6 +6,8 @@ that nothing can be left out of a count by accident. Pure once the ledger is rea
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 from deltascale.ledger import Ledger, Planned
 from deltascale.records import Cell
+from deltascale.scorers.reply import is_error_body
 
 __all__ = ["OUTCOMES", "Frame", "load"]
 
@@ -22,6 +25,11 @@ OUTCOMES = ("ok", "no_answer", "truncated", "refused", "filtered", "failed", "bu
 
 _NOT_ASKED = OUTCOMES.index("not_asked")
 _CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+
+_ERROR = re.compile(
+    r"error[ _-]*(?:code|status)?\s*[:=]\s*(?:error[ _-]*code\s*[:=]\s*)?[45]\d\d\b", re.I
+)
+"""What client libraries print of a failed request, wherever it begins."""
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +43,8 @@ class Frame:
     `answer_CIET` numbers distinct answers of an item from 0; -1 is no answer.
     `cost_nusd_CIET` is the cost as deployed of that turn alone, and so are the tokens.
     `others[name]` are secondary scores, shaped like `score_CIET`.
+    `reply_CIET` numbers the distinct texts that were submitted, over all cells and items; -1 is no
+    text on record. `reply_error_CIET`: the text reads like a server's error message.
     """
 
     dataset: str
@@ -50,6 +60,8 @@ class Frame:
     output_tokens_CIET: NDArray[np.int64]
     cost_nusd_CIET: NDArray[np.int64]
     others: Mapping[str, Floats]
+    reply_CIET: NDArray[np.int32]
+    reply_error_CIET: NDArray[np.bool_]
 
     @property
     def n_turns(self) -> int:
@@ -77,6 +89,9 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
     planned_CIE = np.zeros(shape[:3], dtype=np.bool_)
     others: dict[str, Floats] = {}
     answer_codes: list[dict[str, int]] = [{} for _ in items]
+    reply = np.full(shape, -1, dtype=np.int32)
+    reply_error = np.zeros(shape, dtype=np.bool_)
+    replies = _Replies(ledger)
     for c, planned in enumerate(cells):
         planned_CIE[c, : planned.n_items, : planned.n_epochs] = True
         for position, epoch, turn in ledger.turns(planned.cell):
@@ -92,6 +107,7 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
                 answer[at] = codes.setdefault(turn.answer, len(codes))
             for name, value in turn.others.items():
                 others.setdefault(name, np.full(shape, np.nan))[at] = value
+            reply[at], reply_error[at] = replies.facts(turn.call)
     return Frame(
         dataset=dataset,
         cells=tuple(planned.cell for planned in cells),
@@ -106,4 +122,29 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
         output_tokens_CIET=tokens_out,
         cost_nusd_CIET=cost,
         others=others,
+        reply_CIET=reply,
+        reply_error_CIET=reply_error,
     )
+
+
+class _Replies:
+    """Facts about the texts of calls, each call read once: its number, and an error message?"""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._by_call: dict[str, tuple[int, bool]] = {"": (-1, False)}
+        self._numbers: dict[bytes, int] = {}
+
+    def facts(self, call: str) -> tuple[int, bool]:
+        known = self._by_call.get(call)
+        if known is None:
+            reply = self._ledger.reply(bytes.fromhex(call))
+            known = self._by_call[""] if reply is None else self._read(reply.text)
+            self._by_call[call] = known
+        return known
+
+    def _read(self, text: str) -> tuple[int, bool]:
+        # A digest in place of the text: a study's replies would not fit in memory.
+        key = hashlib.blake2b(text.encode(), digest_size=12).digest()
+        number = self._numbers.setdefault(key, len(self._numbers))
+        return number, is_error_body(text) or bool(_ERROR.search(text, 0, 200))

@@ -1,0 +1,244 @@
+"""One cell's samples side by side, and what keeps a cell apart: a gate, or replies that are none.
+
+A sample is an item in one epoch. Samples of an item share its cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltascale import protocols
+from deltascale.analysis.results import Gate
+from deltascale.errors import Stop
+from deltascale.frame import OUTCOMES, Frame
+from deltascale.records import Cell, ModelSpec, Regime, Study
+
+__all__ = [
+    "Arm",
+    "arms",
+    "by_model",
+    "groups",
+    "is_binary",
+    "known_size",
+    "outcomes",
+    "repeated",
+    "withheld",
+]
+
+Floats = NDArray[np.float64]
+
+_VOID_SHARE = 0.5
+_ENOUGH = 10
+_GUESSED = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arm:
+    """One cell, its samples on one axis S = items × epochs.
+
+    `score_ST` is NaN where nothing is known, and throughout where the cell is `withheld`.
+    `cluster_S` has the same label for samples that are not independent. `gate` keeps a cell out of
+    everything but its own table.
+    """
+
+    frame: Frame
+    c: int
+    cell: Cell
+    model: ModelSpec
+    regime: Regime
+    gate: Gate
+    withheld: str
+    planned_S: NDArray[np.bool_]
+    score_ST: Floats
+    cluster_S: NDArray[np.intp]
+
+    @property
+    def first(self) -> Floats:
+        return self.score_ST[:, 0]
+
+    @property
+    def last(self) -> Floats:
+        return self.score_ST[:, -1]
+
+    @property
+    def known(self) -> NDArray[np.bool_]:
+        return ~np.isnan(self.first) & ~np.isnan(self.last)
+
+    @property
+    def d(self) -> Floats:
+        return self.last - self.first
+
+    @property
+    def binary(self) -> bool:
+        """Whether every known first and last score is 0 or 1."""
+        return is_binary(self.first[self.known]) and is_binary(self.last[self.known])
+
+    @property
+    def n_missing(self) -> int:
+        return int((self.planned_S & ~self.known).sum())
+
+    @property
+    def family(self) -> tuple[str, float]:
+        """What is compared between models: protocol and temperature."""
+        return self.cell.protocol, self.cell.temperature
+
+    def cost_usd(self, first: int, last: int) -> Floats:
+        """Dollars as deployed of turns `first` to `last`; NaN where the pair is not known."""
+        nusd = self.frame.cost_nusd_CIET[self.c].reshape(len(self.planned_S), -1)
+        spent = nusd[:, first : last + 1].sum(axis=1) / 1e9
+        return np.where(self.known, spent, np.nan)
+
+    def clusters(self, used_S: NDArray[np.bool_] | None = None) -> NDArray[np.intp] | None:
+        """The samples' clusters, or None where those used are independent of one another."""
+        used = self.cluster_S[self.known if used_S is None else used_S]
+        return self.cluster_S if len(np.unique(used)) < len(used) else None
+
+
+def arms(frames: Sequence[Frame], study: Study) -> tuple[Arm, ...]:
+    """Every cell of the study's models, by dataset, protocol as listed, temperature and size."""
+    models = {model.id: model for model in study.models}
+    # A gate is a protocol's: one right first answer that is asked again clears all its cells, and
+    # without any right first answer there is no evidence.
+    ungated = frozenset(
+        cell.protocol
+        for frame in frames
+        for c, cell in enumerate(frame.cells)
+        if _right_ones_asked(frame, c)
+    )
+    stopped = frozenset(
+        cell.protocol
+        for frame in frames
+        for c, cell in enumerate(frame.cells)
+        if (frame.score_CIET[c, :, :, 0] == 1).any()
+    )
+    found = [arm for frame in frames for arm in _of_frame(frame, models, stopped - ungated)]
+    return tuple(sorted(found, key=lambda arm: _place(arm, study)))
+
+
+def _of_frame(
+    frame: Frame, models: Mapping[str, ModelSpec], gated: frozenset[str]
+) -> Iterator[Arm]:
+    _, cluster_I = np.unique(np.array(frame.clusters), return_inverse=True)
+    n_epochs, n_turns = frame.score_CIET.shape[2:]
+    cluster_S = np.repeat(cluster_I.astype(np.intp), n_epochs)
+    for c, cell in enumerate(frame.cells):
+        model = models.get(cell.model)
+        if model is None:
+            continue
+        regime = _regime(cell.protocol)
+        reason = withheld(frame, c)
+        planned_S = frame.planned_CIE[c].reshape(-1)
+        score_ST = frame.score_CIET[c].reshape(-1, n_turns)
+        hidden = np.isnan(score_ST) | ~planned_S[:, None] | bool(reason)
+        gate: Gate = ""
+        if regime == "verdict":
+            gate = "oracle"
+        elif cell.protocol in gated and _wrong_ones_asked(frame, c):
+            gate = "oracle-like"
+        score_ST = np.where(hidden, np.nan, score_ST)
+        yield Arm(frame, c, cell, model, regime, gate, reason, planned_S, score_ST, cluster_S)
+
+
+def groups(found: Sequence[Arm]) -> dict[tuple[str, float], dict[str, tuple[Arm, ...]]]:
+    """Ungated arms by (protocol, temperature), then by dataset, in their order."""
+    grouped: dict[tuple[str, float], dict[str, list[Arm]]] = {}
+    for arm in found:
+        if not arm.gate:
+            grouped.setdefault(arm.family, {}).setdefault(arm.cell.dataset, []).append(arm)
+    return {
+        family: {dataset: tuple(members) for dataset, members in by_dataset.items()}
+        for family, by_dataset in grouped.items()
+    }
+
+
+def by_model(members: Sequence[Arm]) -> dict[str, Arm]:
+    return {arm.cell.model: arm for arm in members}
+
+
+def is_binary(score: Floats) -> bool:
+    return bool(np.isin(score, (0.0, 1.0)).all())
+
+
+def known_size(model: ModelSpec) -> float | None:
+    """A size that may stand as a point: published, or a simulation's own."""
+    size = model.size
+    return size.parameters if size.source in ("published", "simulated") else None
+
+
+def _place(arm: Arm, study: Study) -> tuple[str, int, float, float, str]:
+    """By dataset, protocol as listed, temperature, and size with the unknown ones last."""
+    size = arm.model.size.parameters
+    return (
+        arm.cell.dataset,
+        study.protocols.index(arm.cell.protocol),
+        arm.cell.temperature,
+        float("inf") if size is None else size,
+        arm.cell.model,
+    )
+
+
+def _regime(protocol: str) -> Regime:
+    try:
+        return protocols.find(protocol).regime
+    except Stop:
+        return "nothing"  # a plugin that is no longer installed; its records are still readable
+
+
+def _asked_again(frame: Frame, c: int) -> NDArray[np.bool_]:
+    n_more_IE = frame.n_calls_CIET[c, :, :, 1:].sum(axis=-1)
+    return np.greater(n_more_IE, 0) & frame.planned_CIE[c]
+
+
+def _right_ones_asked(frame: Frame, c: int) -> bool:
+    """Whether some answer that was right at first got a further call: then nothing gates it."""
+    return bool(_asked_again(frame, c)[frame.score_CIET[c, :, :, 0] == 1].any())
+
+
+def _wrong_ones_asked(frame: Frame, c: int) -> bool:
+    return bool(_asked_again(frame, c)[frame.score_CIET[c, :, :, 0] == 0].any())
+
+
+def withheld(frame: Frame, c: int) -> str:
+    """Why this cell's replies are no answers, or nothing. Judged from ten replies up.
+
+    Half of them error messages; or at some turn half of the items given one text, which is right
+    for fewer than a tenth of them: a constant guess among a few options is right more often.
+    """
+    there = frame.planned_CIE[c][..., None] & (frame.reply_CIET[c] >= 0)
+    there &= frame.n_calls_CIET[c] > 0
+    n = int(there.sum())
+    if n < _ENOUGH:
+        return ""
+    n_errors = int(frame.reply_error_CIET[c][there].sum())
+    if n_errors >= _VOID_SHARE * n:
+        return f"{n_errors} of {n} replies are error messages"
+    for turn in range(frame.n_turns):
+        at_IE = there[:, :, turn]
+        if at_IE.any(axis=1).sum() < _ENOUGH:
+            continue
+        n_items, n_answered, right = repeated(frame, c, turn, at_IE)
+        if n_items >= _VOID_SHARE * n_answered and right < _GUESSED:
+            return f"{n_items} of {n_answered} items got one and the same reply"
+    return ""
+
+
+def repeated(frame: Frame, c: int, turn: int, at_IE: NDArray[np.bool_]) -> tuple[int, int, float]:
+    """The text given to most items at a turn: to how many items, of how many, and its accuracy."""
+    reply_IE = frame.reply_CIET[c, :, :, turn]
+    item_IE = np.broadcast_to(np.arange(len(at_IE))[:, None], at_IE.shape)
+    pairs = np.unique(np.stack([reply_IE[at_IE], item_IE[at_IE]]), axis=1)
+    number, count = np.unique(pairs[0], return_counts=True)
+    most = int(np.argmax(count))
+    scores = frame.score_CIET[c, :, :, turn][at_IE & (reply_IE == number[most])]
+    return int(count[most]), len(np.unique(pairs[1])), float(np.nanmean(scores))
+
+
+def outcomes(frame: Frame, c: int, turn: int) -> dict[str, int]:
+    """How many planned samples ended this turn in each outcome; only those that occur."""
+    codes = frame.outcome_CIET[c, :, :, turn][frame.planned_CIE[c]]
+    counts = np.bincount(codes, minlength=len(OUTCOMES))
+    return {name: int(n) for name, n in zip(OUTCOMES, counts, strict=True) if n}
