@@ -107,19 +107,9 @@ def _study(
     _refuse_both(given, items)
     whole = study.load(study_file, on=on)
     if "budget" in given:
-        whole = _with_budget(whole, given["budget"])
+        whole = study.with_budget(whole, given["budget"])
     parts = study.phase(whole, given["phase"]) if "phase" in given else (whole,)
     return whole, parts
-
-
-def _with_budget(whole: Study, usd: float) -> Study:
-    from msgspec.structs import replace
-
-    if not 0 <= usd < 1e9:
-        raise Mistake(f"{usd:g} is not a budget", where="--budget", remedy="write dollars: 35")
-    nusd = round(usd * 1e9)
-    phases = {name: replace(part, budget_nusd=nusd) for name, part in whole.phases.items()}
-    return replace(whole, budget_nusd=nusd, phases=phases)
 
 
 def _refuse_both(given: dict[str, Any], items: int | None) -> None:

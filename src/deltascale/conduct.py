@@ -15,6 +15,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from deltascale import analysis, datasets, engine, frame, ledger, protocols, providers, scorers
+from deltascale import study as study_file
 from deltascale.analysis import Results
 from deltascale.archive import lock
 from deltascale.engine import Progress, Watch
@@ -28,6 +29,7 @@ from deltascale.report import tables
 __all__ = ["LEDGER", "RESULTS", "analyze", "estimate", "prepare", "run", "status"]
 
 LEDGER = "ledger.db"
+STUDY = "study.yaml"
 RESULTS = "results"
 
 
@@ -74,7 +76,10 @@ def run(
         for warning in loaded.warnings:
             tell(warning)
     with ledger.write(directory / LEDGER) as book:
-        lock.write(directory, lock.merge(before, lock.make(plan), where=str(directory)))
+        merged = lock.merge(before, lock.make(plan), where=str(directory))
+        lock.write(directory, merged)
+        written = study_file.dump(merged.study, folder=directory)
+        (directory / STUDY).write_text(written, encoding="utf-8")
         asyncio.run(_with_signals(plan, book, environ, progress, tell, watch))
     _raise_for(progress, directory)
 

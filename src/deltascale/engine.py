@@ -204,9 +204,23 @@ class _Lane:
                 self.plan.study.turns,
                 template(self.plan, cell, self.model),
                 price_of(self.model.price),
-                self.tools.get(cell.dataset, _no_tool),
+                self._with_record(self.tools.get(cell.dataset, _no_tool)),
             )
         return self.settings[cell.id]
+
+    def _with_record(self, runner: ToolRunner) -> ToolRunner:
+        """A tool's observation is kept like a reply: a replay needs neither tool nor corpus."""
+
+        async def use(sample: Sample, uses: tuple[UseTool, ...]) -> str:
+            key = digest((sample.cell.dataset, [(one.name, one.arguments) for one in uses]))
+            observed = self.ledger.observation(key)
+            if observed is None:
+                observed = await runner(sample, uses)
+                last = uses[-1]
+                await self.ledger.keep_observation(key, last.name, last.arguments, observed)
+            return observed
+
+        return use
 
     def _with_policies(self, provider: Caller) -> Caller:
         clock = self.clock or asyncio.get_running_loop().time
