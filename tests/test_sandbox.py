@@ -168,8 +168,10 @@ def test_setup_is_not_for_the_program(backend: Backend) -> None:
     assert "NameError" in verdict.detail
 
 
-def test_verdicts_repeat(backend: Backend) -> None:
+@pytest.mark.parametrize("start", [lambda: usable("wasm"), native.plain_subprocess])
+def test_verdicts_repeat(start: Callable[[], Backend]) -> None:
     """Chance and hash order start from the same place in every run."""
+    backend = start()
     source = "import random\nans = [random.random(), list({'a', 'b', 'c', 'd'}), hash('x')]\n"
     assert len({run_script(source, backend=backend).ans for _ in range(3)}) == 1
 
@@ -327,6 +329,13 @@ def test_script_output_is_bounded(backend: Backend) -> None:
 )
 def test_script_ends(backend: Backend, source: str, status: str) -> None:
     assert run_script(source, backend=backend, limits=Limits(wall_s=0.5)).status == status
+
+
+def test_flood_is_cut_off(backend: Backend) -> None:
+    """Long before its time: what a program sends is bounded, whoever waits for it."""
+    source = "import os\nwhile True: os.write(1, b'x' * 60000)\n"
+    ran = run_script(source, backend=backend, limits=Limits(wall_s=40, cpu_s=40))
+    assert (ran.status, ran.detail) == ("blocked", "it sent more than 16 MiB at once")
 
 
 # --- limits --------------------------------------------------------------------------------------
@@ -521,6 +530,7 @@ def test_only_private_native_code_is_loaded(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_damaged_cache_is_compiled_again(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

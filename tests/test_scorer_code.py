@@ -301,6 +301,7 @@ def test_given_solutions_pass(problems: dict[int, tuple[CodeProblem, str]], wasm
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_all_given_solutions_pass(
     problems: dict[int, tuple[CodeProblem, str]], wasm: Backend
 ) -> None:

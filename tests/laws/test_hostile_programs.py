@@ -20,7 +20,7 @@ from deltascale.sandbox import Backend, Limits, Verdict, judge_program, try_back
 
 WALL_S = 0.4
 LIMITS = Limits(wall_s=WALL_S, cpu_s=1, memory_bytes=96 << 20, output_bytes=4096)
-GRACE_S = 5.0  # for a machine that does other things as well
+GRACE_S = 3.0  # for a machine that does other things as well
 HONEST = "def square(x):\n    return x * x\n"
 HONEST_TESTS = "def check(f):\n    assert f(3) == 9\n    assert f(-2) == 4\n"
 
@@ -535,12 +535,13 @@ def test_walls_hold_without_the_watch(world: World) -> None:
     assert {name: fate for name, fate in world.unwatched.items() if fate.passed} == {}
 
 
-def test_walls_of_bubblewrap_hold(tmp_path: Path) -> None:
+def test_walls_of_bubblewrap_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The quick part of the above for the second backend."""
     backend = try_backend("bubblewrap")
     if not isinstance(backend, Backend):
         pytest.skip(f"bubblewrap can't be used here: {backend}")
     (tmp_path / "victim").write_text("alive")
+    monkeypatch.setenv("DELTASCALE_TEST_SECRET", SECRET)
     with ThreadPoolExecutor(4) as pool:
         futures = try_walls(pool, backend, escapes(tmp_path, 9))
     assert {name: str(f.result()) for name, f in futures.items() if f.result().passed} == {}

@@ -171,13 +171,17 @@ def spans(
 def serve(control: socket.socket) -> socket.socket:
     """Fork a child for every order; returns only in the children, with their socket."""
     control.sendall(b"R")
+    running: set[int] = set()
     while True:
         order, lines, _, _ = socket.recv_fds(control, ORDER.size, MOST_GUESTS)
         if len(order) < ORDER.size:
-            os._exit(0)  # the program that we work for has ended
+            for pid in running:  # the program that we work for has ended
+                os.kill(pid, signal.SIGKILL)
+            os._exit(0)
         what, number, cpu_s, wall_s = ORDER.unpack(order)
         if what == REAP:
             _, status = os.waitpid(number, 0)
+            running.discard(number)
             control.sendall(struct.pack("<i", os.waitstatus_to_exitcode(status)))
             continue
         pids = []
@@ -191,6 +195,7 @@ def serve(control: socket.socket) -> socket.socket:
                 confine(cpu_s, wall_s)
                 return socket.socket(fileno=line)
             pids.append(pid)
+            running.add(pid)
         for line in lines:
             os.close(line)
         control.sendall(struct.pack(f"<{len(pids)}I", *pids))
