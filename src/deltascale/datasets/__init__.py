@@ -5,15 +5,16 @@ Knows nothing of scorers but their names. Importing this module loads no benchma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from deltascale.datasets.fetch import Cache
 from deltascale.datasets.subsets import Mode
 from deltascale.errors import DatasetMistake
-from deltascale.records import DatasetSpec, Item
+from deltascale.records import DatasetSpec, Item, Sample, UseTool
 
-__all__ = ["Cache", "Dataset", "Loaded", "find", "load", "names"]
+__all__ = ["Cache", "Dataset", "Loaded", "Tools", "find", "load", "names", "tools"]
 
 GROUP = "deltascale.datasets"
 """Entry points of this group are datasets: the name, and the path of a `Dataset`."""
@@ -32,6 +33,9 @@ _BUILTIN = {
     "toolqa": "deltascale.datasets.toolqa:TOOLQA",
 }
 
+Tools: TypeAlias = Callable[[Sample, tuple[UseTool, ...]], Awaitable[str]]
+"""Runs the last of a turn's uses, given those before it, and returns what the model is told."""
+
 _BY_SHARE: Mode = "proportional"
 
 
@@ -44,7 +48,8 @@ class Dataset:
     `max_items` the number of units there are (None: not known before loading).
     `output_tokens` is the typical length of one answer, for estimates before the first call;
     `source` says which version of which file the items come from. `part_of` names the benchmark
-    whose subset order a part of it keeps.
+    whose subset order a part of it keeps. `tools(spec, cache)` makes the tools of its questions
+    ready, where they have any.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Dataset:
     load: Callable[[DatasetSpec, Cache], tuple[Item, ...]]
     source: str = ""
     part_of: str = ""
+    tools: Callable[[DatasetSpec, Cache], Tools] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,17 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
         output_tokens=found.output_tokens,
         warnings=(*found.warnings, *_too_few(spec.name, wanted, len(units))),
     )
+
+
+def tools(spec: DatasetSpec, *, cache: Cache) -> Tools | None:
+    """The tools of the dataset's questions, ready for `engine.run(tools=...)`; None without any.
+
+    Raises:
+        DatasetMistake: what they read can't be had.
+        MissingExtra: what they run in is not installed.
+    """
+    make = None if spec.file else find(spec.name).tools
+    return make(spec, cache) if make is not None else None
 
 
 def _too_few(name: str, wanted: int | None, n_available: int) -> tuple[str, ...]:

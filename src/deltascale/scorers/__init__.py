@@ -26,6 +26,7 @@ _BUILTIN = {
     "numeric": "deltascale.scorers.numeric:NUMERIC",
     "regex": "deltascale.scorers.regex:REGEX",
     "superglue": "deltascale.scorers.superglue:SUPERGLUE",
+    "toolqa": "deltascale.scorers.toolqa:TOOLQA",
 }
 
 

@@ -18,6 +18,7 @@ from deltascale.scorers.reply import boxed, flatten, is_error_body, said
 __all__ = [
     "GSM8K",
     "NUMERIC",
+    "alone",
     "canonical",
     "extract",
     "lm_eval_flexible",
@@ -108,6 +109,15 @@ def _stated(text: str) -> str | None:
     _, equals, result = text.rpartition("=")
     found = (_tokens(result) if equals else []) or _tokens(text)
     return found[0] if found else None
+
+
+def alone(text: str) -> str | None:
+    """The canonical number of a text that holds one and besides it only marks; else None."""
+    text = _plain_latex(flatten(text))
+    tokens = _NUMBER.findall(text)
+    if len(tokens) != 1 or re.search(r"[^\s.,$€£¥%*]", _NUMBER.sub("", text)):
+        return None
+    return canonical(tokens[0])
 
 
 def strict(text: str) -> str | None:

@@ -1,0 +1,121 @@
+"""ToolQA: the answer of a last action, held against a number, a time of day or a text.
+
+Numbers are equal as fractions, with sign, percent and units optional; times by the minute of the
+day; texts without case, marks and articles, but with the marks between digits, so that 14.0 is not
+140. `others` has upstream's own comparison and one that reads answers as lists in any order.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+
+from deltascale.records import Item, Question, Score, Scorer
+from deltascale.scorers import numeric
+from deltascale.scorers.reply import boxed, flatten, is_error_body, said
+
+__all__ = ["TOOLQA", "canonical", "extract", "finished", "judge", "upstream"]
+
+_TOOLS = (
+    "Calculate|RetrieveAgenda|RetrieveScirex|LoadDB|FilterDB|GetValue|LoadGraph|NeighbourCheck|"
+    "NodeCheck|EdgeCheck|SQLInterpreter|PythonInterpreter|Finish"
+)
+_ACTION = re.compile(
+    rf"^[\s>*_`#-]*(?:Action(?:\s*\d+)?\s*[*_]*:[\s*_`]*(?P<any>\w+)|(?P<known>{_TOOLS}))\s*\[",
+    re.MULTILINE,
+)
+_CUE = re.compile(
+    r"\banswers?\b[*_\"']*(?:\s+is\b\s*[:=]?|\s*[:=])[ \t*_]*\n?[ \t*_]*([^\n]+)", re.IGNORECASE
+)
+_MOST_CHARACTERS = 4000
+_UNITS = re.compile(r"\b(?:usd|dollars?|minutes?|mins?|miles per minute|per night)\b", re.I)
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*(?:([ap])\.?m\.?)?\.?", re.IGNORECASE)
+_KEPT = {".": "\ue000", ":": "\ue001", "/": "\ue002", "-": "\ue003"}
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def finished(text: str) -> str | None:
+    """The answer of a reply as it was written: what `Finish[...]` holds where it is the first
+    action, or what follows the last "Answer:" of a reply without any action."""
+    text = said(text).strip()
+    if not text or is_error_body(text):
+        return None
+    head = _ACTION.search(text)
+    if head is not None:
+        return _bracket(text, head.end()) if (head["any"] or head["known"]) == "Finish" else None
+    if cued := _CUE.findall(text):
+        return str(cued[-1]).strip(" *_`") or None
+    framed = boxed(text)
+    return framed[-1] if framed else None
+
+
+def _bracket(text: str, start: int) -> str | None:
+    """What a bracket holds, up to where it closes; up to its line's end where it never does."""
+    depth = 1
+    for at, letter in enumerate(text[start : start + _MOST_CHARACTERS], start):
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if depth == 0:
+            return text[start:at].strip() or None
+    line = text[start:].partition("\n")[0]
+    return line.rpartition("]")[0].strip() or line.strip() or None
+
+
+def canonical(text: str) -> str:
+    """One spelling of an answer: a fraction, a time as `20:00`, or a text without marks."""
+    flat = flatten(text).strip()
+    number = numeric.alone(_UNITS.sub(" ", flat))
+    if number is not None:
+        return number
+    clock = _CLOCK.fullmatch(flat)
+    if clock and int(clock[1]) < 24 and int(clock[2]) < 60:
+        hour = int(clock[1])
+        if clock[3]:
+            hour = hour % 12 + (12 if clock[3].lower() == "p" else 0)
+        return f"{hour:02d}:{clock[2]}"
+    lower = re.sub(r"(?<=\d)[.:/-](?=\d)", lambda mark: _KEPT[mark[0]], flat.lower())
+    words = re.sub(r"[^\w\ue000-\ue003]+", " ", lower).split()
+    if len(words) > 1:
+        words = [word for word in words if word not in {"a", "an", "the", "usd"}] or words
+    kept = " ".join(words)
+    for mark, stand_in in _KEPT.items():
+        kept = kept.replace(stand_in, mark)
+    return kept
+
+
+def upstream(text: str) -> str:
+    """Upstream's spelling: no punctuation at all, so that 14.0 becomes 140.
+
+    Source: Zhuang et al. 2023, arXiv 2306.13304, and its code.
+    """
+    bare = text.lower().translate(_PUNCTUATION)
+    return " ".join(re.sub(r"\b(?:a|an|the|usd)\b", " ", bare).split())
+
+
+def extract(question: Question, text: str) -> str | None:
+    """The canonical answer of a reply; None where it takes another action or gives no answer."""
+    found = finished(text)
+    return (canonical(found) or None) if found is not None else None
+
+
+def judge(item: Item, answer: str, text: str) -> Score:
+    """1 where the answers are one number, time or text. `others`: `em_upstream`, `set_match`."""
+    written = finished(text) or ""
+    return Score(
+        float(answer == canonical(item.target)),
+        {
+            "em_upstream": float(upstream(written) == upstream(item.target)),
+            "set_match": float(_parts(written) == _parts(item.target)),
+        },
+    )
+
+
+def _parts(text: str) -> Counter[str]:
+    """The parts of a list with commas; a single number's commas are none of it."""
+    whole = canonical(text)
+    if numeric.canonical(whole) is not None:
+        return Counter([whole])
+    return Counter(part for piece in text.split(",") if (part := canonical(piece)))
+
+
+TOOLQA = Scorer("toolqa", 1, extract, judge)
