@@ -14,18 +14,28 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from itertools import groupby
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TypeAlias
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
 import msgspec
 
 from deltascale.errors import LedgerMistake
 from deltascale.records import Cell, Failure, Item, Message, Reply, Request, Sample, Turn
 
-__all__ = ["SCHEMA_VERSION", "Ledger", "Planned", "Spent", "Status", "read", "write"]
+__all__ = [
+    "MIGRATIONS", "SCHEMA_VERSION", "Call", "Ledger", "Planned", "Spent", "Status", "migrate",
+    "read", "write",
+]  # fmt: skip
 
 SCHEMA_VERSION = 1
+MIGRATIONS: dict[int, str] = {}
+"""Schema version → the SQL that makes the next version of it. They run one after the other, on a
+copy, and must end at the tables and columns of `_SCHEMA`."""
+
 _APPLICATION_ID = 0x44656C74  # "Delt": tells our files from other SQLite files
 _SCHEMA = """
 CREATE TABLE calls(
@@ -108,6 +118,16 @@ class Status(msgspec.Struct, frozen=True):
     by_cell: tuple[tuple[Planned, dict[str, int]], ...]
     failures: tuple[tuple[str, int, Failure], ...]
     served: tuple[tuple[str, str], ...]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A call on record. `at` is when its reply was kept, in seconds since 1970."""
+
+    key: bytes
+    request: Request
+    reply: Reply
+    cost_nusd: int
+    at: float
 
 
 class Ledger:
@@ -250,9 +270,33 @@ class Ledger:
             " JOIN turns ON turns.sample=samples.id WHERE cell=?",
             (cell.dataset, cell.id),
         )
-        for position, epoch, number, outcome, answer, score, others, *rest in rows:
-            turn = Turn(number, outcome, answer, score, _others.decode(others), *rest)
-            yield position, epoch, turn
+        for position, epoch, *columns in rows:
+            yield position, epoch, _turn(columns)
+
+    def samples(self, cell: Cell) -> Iterator[tuple[str, int, tuple[Turn, ...]]]:
+        """A cell's samples on record, by item id and epoch: both, and the turns. Streams."""
+        rows = self._connection.execute(
+            f"SELECT item,epoch,{_TURN_COLUMNS.replace('outcome', 'turns.outcome')}"  # noqa: S608
+            " FROM samples JOIN turns ON turns.sample=samples.id WHERE cell=?"
+            " ORDER BY item,epoch,turn",
+            (cell.id,),
+        )
+        for (item, epoch), group in groupby(rows, key=lambda row: (row[0], row[1])):
+            yield item, epoch, tuple(_turn(row[2:]) for row in group)
+
+    def calls(self) -> Iterator[Call]:
+        """Every call on record, by key; replies without `raw`. Streams."""
+        rows = self._connection.execute(
+            "SELECT key,request,reply,cost_nusd,at FROM calls ORDER BY key"
+        )
+        for key, request, reply, cost_nusd, at in rows:
+            asked = _request.decode(zlib.decompress(request))
+            yield Call(key, asked, _reply.decode(reply), cost_nusd, at)
+
+    def failed_calls(self) -> Iterator[tuple[bytes, Failure]]:
+        """Every attempt that failed, in the order in which they did: its call's key, and why."""
+        rows = self._connection.execute("SELECT key,failure FROM failures ORDER BY id")
+        return ((key, _failure.decode(failure)) for key, failure in rows)
 
     def mean_output_tokens(self, model: str, dataset: str) -> float | None:
         """The mean length of the replies on record in these cells, in tokens; None: no replies."""
@@ -321,10 +365,68 @@ def read(path: Path) -> Iterator[Ledger]:
         raise LedgerMistake(
             "there is no ledger here", where=str(path), remedy="run the study first"
         )
-    with closing(_connect(path)) as connection:
-        _check(path, connection)
+    with TemporaryDirectory(prefix="deltascale-") as folder, _current(path, folder) as connection:
         connection.execute("PRAGMA query_only=1")
         yield Ledger(path, connection, None)
+
+
+@contextmanager
+def _current(path: Path, folder: str) -> Iterator[sqlite3.Connection]:
+    """The ledger, or a copy of it in the folder that is brought to the current schema."""
+    with closing(_connect(path)) as connection:
+        if _version(path, connection) == SCHEMA_VERSION:
+            yield connection
+            return
+    copy = Path(folder) / path.name
+    migrate(path, copy)
+    with closing(_connect(copy)) as connection:
+        yield connection
+
+
+def migrate(path: Path, copy: Path) -> None:
+    """Copy a ledger of an older schema and bring the copy to the current one.
+
+    Raises LedgerMistake where it is no ledger, newer, or does not end at the current schema.
+    """
+    with closing(_connect(path)) as source, closing(_connect(copy)) as target:
+        version = _version(path, source)
+        source.backup(target)
+        for older in range(version, SCHEMA_VERSION):
+            target.executescript(
+                f"BEGIN IMMEDIATE; {MIGRATIONS[older]}; PRAGMA user_version={older + 1}; COMMIT;"
+            )
+        with closing(sqlite3.connect(":memory:")) as wanted:
+            wanted.executescript(_SCHEMA)
+            is_ours = _shape(target) == _shape(wanted)
+        if not is_ours:
+            raise LedgerMistake(
+                f"the ledger of schema {version} holds other tables than that schema has",
+                where=str(path),
+                remedy="restore it from a backup",
+            )
+
+
+def _shape(connection: sqlite3.Connection) -> frozenset[tuple[object, ...]]:
+    """Every table's columns, and whatever else is in the schema: triggers and views."""
+    return frozenset(
+        connection.execute(
+            "SELECT thing.type, thing.name, col.name, col.type, col.pk FROM sqlite_master AS thing"
+            " LEFT JOIN pragma_table_info(thing.name) AS col WHERE thing.type<>'index'"
+        )
+    )
+
+
+def _replace_older(path: Path) -> None:
+    """Put the migrated copy in the place of an older ledger, which is kept under its version."""
+    with closing(_connect(path)) as connection:
+        if _is_empty(connection) or (version := _version(path, connection)) == SCHEMA_VERSION:
+            return
+        copy = path.with_suffix(".migrating")
+        copy.unlink(missing_ok=True)
+        migrate(path, copy)
+        connection.execute("PRAGMA journal_mode=DELETE")  # what is in the log goes into the file
+    copyfile(path, path.with_suffix(f".v{version}.db"))
+    copy.replace(path)
 
 
 @contextmanager
@@ -346,6 +448,7 @@ def write(path: Path) -> Iterator[Ledger]:
             remedy="wait for it or stop it, or give this run a directory of its own with --out",
         ) from None
     try:
+        _replace_older(path)
         with closing(_connect(path)) as connection:
             _create_or_check(path, connection)
             writer = _Writer(path)
@@ -370,7 +473,7 @@ def _create_or_check(path: Path, connection: sqlite3.Connection) -> None:
             f"BEGIN IMMEDIATE; PRAGMA application_id={_APPLICATION_ID};"
             f" PRAGMA user_version={SCHEMA_VERSION}; {_SCHEMA} COMMIT;"
         )
-    _check(path, connection)
+    _version(path, connection)
     # Only now: so the schema is in the file itself, whatever happens to the write-ahead log.
     connection.execute("PRAGMA journal_mode=WAL")
 
@@ -382,7 +485,16 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
         return False
 
 
-def _check(path: Path, connection: sqlite3.Connection) -> None:
+def _turn(columns: Sequence[Any]) -> Turn:
+    number, outcome, answer, score, others, *rest = columns
+    return Turn(number, outcome, answer, score, _others.decode(others), *rest)
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    """The ledger's schema: the current one, or an older one that can be migrated.
+
+    Raises LedgerMistake for everything else.
+    """
     try:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -394,12 +506,14 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
         raise LedgerMistake(
             "this is a database, but not a ledger", where=str(path), remedy="choose another --out"
         )
-    if version != SCHEMA_VERSION:
+    steps = range(version, SCHEMA_VERSION)
+    if version != SCHEMA_VERSION and (not steps or not MIGRATIONS.keys() >= set(steps)):
         raise LedgerMistake(
             f"the ledger has schema {version}, this deltascale reads {SCHEMA_VERSION}",
             where=str(path),
             remedy="use the deltascale that wrote it, or a newer one",
         )
+    return int(version)
 
 
 class _Writer:
