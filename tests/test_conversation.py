@@ -39,6 +39,10 @@ from deltascale.records import (
 from tests import worlds
 
 
+async def judged(sample: Sample, answer: str, text: str) -> Score:
+    return Score(0.5, detail=f"judged {answer}")
+
+
 async def no_tool(sample: Sample, uses: tuple[UseTool, ...]) -> str:
     return f"{uses[-1].name} {len(uses)}"
 
@@ -69,6 +73,7 @@ def lead(
         Request("toy", "test", Params(64, 0.7), ()),
         lambda _request, reply: reply.usage.output_tokens if reply.usage else 7,
         no_tool,
+        judged,
     )
     sample = Sample(Cell("toy", "sums", found.name, 0.7), item or worlds.items(1)[0], 2)
     return asyncio.run(converse(sample, setting, caller)), asked
@@ -210,6 +215,7 @@ def test_the_system_prompt_is_in_every_call_and_no_protocol_sees_it() -> None:
         started,
         lambda _request, _reply: 0,
         no_tool,
+        judged,
     )
     asyncio.run(converse(Sample(cell, plan.loaded[0].items[0], 0), setting, caller))
     assert len(asked) == 3
@@ -218,17 +224,11 @@ def test_the_system_prompt_is_in_every_call_and_no_protocol_sees_it() -> None:
         assert request.messages[0] == started.messages[0]
 
 
-def test_a_blocking_judge_runs_beside_the_loop() -> None:
-    import threading
-
-    where: list[str] = []
-
-    def judge(item: Item, answer: str, text: str) -> Score:
-        where.append(threading.current_thread().name)
-        return Score(0.5)
+def test_a_blocking_judge_is_asked_outside_the_loop() -> None:
+    def never(item: Item, answer: str, text: str) -> Score:
+        raise AssertionError("judged in the loop")
 
     numeric = scorers.find("numeric")
-    slow = Scorer("slow", 1, numeric.extract, judge, blocking=True)
-    turns, _ = lead([RIGHT, RIGHT], scorer=slow, turns=2)
-    assert [turn.score for turn in turns] == [0.5, 0.5]
-    assert threading.main_thread().name not in where
+    slow = Scorer("slow", 1, numeric.extract, never, blocking=True)
+    turns, _ = lead([RIGHT, says("nothing")], scorer=slow, turns=2)
+    assert [(turn.score, turn.detail) for turn in turns] == [(0.5, "judged 3"), (0.0, "")]

@@ -7,7 +7,6 @@ it is here that a verdict is given to protocols of the regime `verdict` and to n
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -32,13 +31,16 @@ from deltascale.records import (
     digest,
 )
 
-__all__ = ["NO_REPLY", "Setting", "ToolRunner", "converse"]
+__all__ = ["NO_REPLY", "Judge", "Setting", "ToolRunner", "converse"]
 
 NO_REPLY = "(no reply)"
 """Stands for an empty reply in the conversation, since servers refuse empty messages."""
 
 ToolRunner = Callable[[Sample, tuple[UseTool, ...]], Awaitable[str]]
 """Runs the last of these uses, given those before it in the same attempt; returns what it gave."""
+
+Judge = Callable[[Sample, str, str], Awaitable[Score]]
+"""Judges an answer (sample, answer, whole text) outside the event loop, or from the record."""
 
 _OUTCOME_BY_STOP: dict[str, Outcome] = {
     "length": "truncated",
@@ -52,7 +54,8 @@ class Setting:
     """What stays the same over a cell's conversations.
 
     `template` is a request without the conversation: model, endpoint, parameters, and the study's
-    system prompt if it has one. `cost_nusd` prices a reply to a request.
+    system prompt if it has one. `cost_nusd` prices a reply to a request. `judge` is asked in the
+    scorer's place where that is `blocking`.
     """
 
     protocol: Protocol
@@ -61,6 +64,7 @@ class Setting:
     template: Request
     cost_nusd: Callable[[Request, Reply], int]
     use_tool: ToolRunner
+    judge: Judge
 
 
 @dataclass(slots=True)
@@ -179,14 +183,19 @@ async def _score(
         outcome = "no_answer"
     if outcome is not None or seen.answer is None:
         return bill.turn(number, outcome or "no_answer", score=0.0, call=call), False
-    judge, item, answer = setting.scorer.judge, sample.item, seen.answer
-    score: Score
+    answer = seen.answer
     if setting.scorer.blocking:
-        score = await asyncio.to_thread(judge, item, answer, seen.text)
+        score = await setting.judge(sample, answer, seen.text)
     else:
-        score = judge(item, answer, seen.text)
+        score = setting.scorer.judge(sample.item, answer, seen.text)
     turn = bill.turn(
-        number, "ok", answer=answer, score=score.value, others=dict(score.others), call=call
+        number,
+        "ok",
+        answer=answer,
+        score=score.value,
+        others=dict(score.others),
+        call=call,
+        detail=score.detail,
     )
     return turn, score.value == 1.0
 

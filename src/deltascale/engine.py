@@ -14,8 +14,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
+import msgspec
+
 from deltascale import providers
-from deltascale.conversation import Setting, ToolRunner, converse
+from deltascale.conversation import Judge, Setting, ToolRunner, converse
 from deltascale.errors import BudgetReached, Interrupted
 from deltascale.ledger import Ledger
 from deltascale.plan import Plan, params
@@ -40,6 +42,8 @@ from deltascale.records import (
     Reply,
     Request,
     Sample,
+    Score,
+    Scorer,
     Turn,
     UseTool,
     digest,
@@ -204,15 +208,17 @@ class _Lane:
                 self.plan.study.turns,
                 template(self.plan, cell, self.model),
                 price_of(self.model.price),
-                self._with_record(self.tools.get(cell.dataset, _no_tool)),
+                self._recorded_tool(self.tools.get(cell.dataset, _no_tool)),
+                self._recorded_judge(self.plan.scorers[cell.dataset]),
             )
         return self.settings[cell.id]
 
-    def _with_record(self, runner: ToolRunner) -> ToolRunner:
+    def _recorded_tool(self, runner: ToolRunner) -> ToolRunner:
         """A tool's observation is kept like a reply: a replay needs neither tool nor corpus."""
 
         async def use(sample: Sample, uses: tuple[UseTool, ...]) -> str:
-            key = digest((sample.cell.dataset, [(one.name, one.arguments) for one in uses]))
+            steps = [(one.name, one.arguments) for one in uses]
+            key = digest((sample.cell.dataset, sample.item.id, steps))
             observed = self.ledger.observation(key)
             if observed is None:
                 observed = await runner(sample, uses)
@@ -221,6 +227,22 @@ class _Lane:
             return observed
 
         return use
+
+    def _recorded_judge(self, scorer: Scorer) -> Judge:
+        """A verdict that a program's run gave is kept: running it again might give another."""
+
+        async def judge(sample: Sample, answer: str, text: str) -> Score:
+            key = digest((scorer.name, scorer.version, sample.item.id, answer, text))
+            kept = self.ledger.observation(key)
+            if kept is not None:
+                return msgspec.json.decode(kept, type=Score)
+            score = await asyncio.to_thread(scorer.judge, sample.item, answer, text)
+            await self.ledger.keep_observation(
+                key, scorer.name, sample.item.id, msgspec.json.encode(score).decode()
+            )
+            return score
+
+        return judge
 
     def _with_policies(self, provider: Caller) -> Caller:
         clock = self.clock or asyncio.get_running_loop().time

@@ -16,7 +16,17 @@ from deltascale.engine import template
 from deltascale.ledger import Ledger
 from deltascale.plan import Plan
 from deltascale.providers.policies import cost_nusd, input_tokens_upper_bound
-from deltascale.records import Cell, ModelSpec, Reply, Request, Sample, Usage, UseTool, digest
+from deltascale.records import (
+    Cell,
+    ModelSpec,
+    Reply,
+    Request,
+    Sample,
+    Score,
+    Usage,
+    UseTool,
+    digest,
+)
 
 __all__ = ["SCENARIOS", "Forecast", "forecast", "hours"]
 
@@ -136,6 +146,7 @@ async def _lead(
         template(plan, cell, model),
         lambda request, reply: 0,
         _pretended_tool,
+        _pretended_judge,
     )
     step = max(1, len(loaded.items) // n_probes)
     for item in loaded.items[::step][:n_probes]:
@@ -212,3 +223,7 @@ class _Pretended:
 
 async def _pretended_tool(sample: Sample, uses: tuple[UseTool, ...]) -> str:
     return "an observation of a usual length " * 4
+
+
+async def _pretended_judge(sample: Sample, answer: str, text: str) -> Score:
+    return Score(0.0)

@@ -60,7 +60,7 @@ CREATE TABLE turns(
   sample INTEGER NOT NULL, turn INTEGER NOT NULL, outcome TEXT NOT NULL, answer TEXT, score REAL,
   others TEXT NOT NULL, call TEXT NOT NULL, n_calls INTEGER NOT NULL,
   input_tokens INTEGER NOT NULL, cached_input_tokens INTEGER NOT NULL,
-  output_tokens INTEGER NOT NULL, cost_nusd INTEGER NOT NULL,
+  output_tokens INTEGER NOT NULL, cost_nusd INTEGER NOT NULL, detail TEXT NOT NULL,
   PRIMARY KEY(sample, turn)) STRICT, WITHOUT ROWID;
 CREATE TABLE observations(
   key BLOB PRIMARY KEY, tool TEXT NOT NULL, arguments TEXT NOT NULL, result TEXT NOT NULL,
@@ -75,7 +75,7 @@ _request = msgspec.json.Decoder(Request)
 
 _TURN_COLUMNS = (
     "turn,outcome,answer,score,others,call,n_calls,"
-    "input_tokens,cached_input_tokens,output_tokens,cost_nusd"
+    "input_tokens,cached_input_tokens,output_tokens,cost_nusd,detail"
 )
 
 _Row: TypeAlias = tuple[object, ...]
@@ -226,7 +226,7 @@ class Ledger:
             *(
                 (
                     f"INSERT OR REPLACE INTO turns(sample,{_TURN_COLUMNS})"  # noqa: S608
-                    " SELECT id,?,?,?,?,?,?,?,?,?,?,? FROM samples"
+                    " SELECT id,?,?,?,?,?,?,?,?,?,?,?,? FROM samples"
                     " WHERE cell=? AND item=? AND epoch=?",
                     (
                         turn.turn,
@@ -240,6 +240,7 @@ class Ledger:
                         turn.cached_input_tokens,
                         turn.output_tokens,
                         turn.cost_nusd,
+                        turn.detail,
                         *name,
                     ),
                 )

@@ -338,10 +338,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A judged answer. `value` in [0, 1]; `others` are secondary scores by name."""
+    """A judged answer. `value` in [0, 1]; `others` are secondary scores by name.
+
+    `detail` says what a judge that is not a pure function found, and with what it looked.
+    """
 
     value: float
     others: Mapping[str, float] = field(default_factory=dict)
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +461,7 @@ class Turn(msgspec.Struct, frozen=True, omit_defaults=True):
     cached_input_tokens: int = 0
     output_tokens: int = 0
     cost_nusd: int = 0
+    detail: str = ""
 
 
 # --- numbers with their uncertainty --------------------------------------------------------------
