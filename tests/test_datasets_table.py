@@ -141,6 +141,24 @@ def test_a_question_that_is_there_twice_is_said(tmp_path: Path) -> None:
     assert "1 question is there more than once" in found.warnings[0]
 
 
+def test_functions_to_be_written_and_their_hidden_tests(tmp_path: Path) -> None:
+    record = {
+        "question": 'def f(x):\n    """ Double.\n    >>> f(1)\n    2\n    """\n',
+        "entry_point": "f",
+        "test": "def check(candidate):\n    assert candidate(21) == 42",
+    }
+    found = read(tmp_path, "a.jsonl", json.dumps(record))
+    item = only(found)
+    assert found.scorer == "code"
+    assert json.loads(item.target) == {"entry_point": "f", "test": record["test"]}
+    assert item.question.examples == "assert f(1) == 2"
+    assert "21" not in item.question.messages[0].content
+    assert "```python\ndef f(x):" in item.question.messages[0].content
+    record["entry_point"] = "not a name"
+    text = told(tmp_path, "a.jsonl", json.dumps(record), scorer="code")
+    assert "a.jsonl:1: entry_point: 'not a name' is no name of a function" in text
+
+
 def test_a_prompt_of_ones_own(tmp_path: Path) -> None:
     options = {"prompt": "Q: {question}\n{other} {format}\nA:", "format": "Say it as #### N."}
     item = only(read(tmp_path, "a.csv", "question,answer\n2+2 {format}?,4\n", options=options))

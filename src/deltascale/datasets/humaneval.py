@@ -7,7 +7,6 @@ shows. Source: Chen et al. 2021, arXiv 2107.03374.
 from __future__ import annotations
 
 import ast
-import doctest
 import gzip
 import json
 import re
@@ -19,7 +18,7 @@ from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
 
-__all__ = ["HUMANEVAL", "examples", "parse"]
+__all__ = ["FORMAT", "HUMANEVAL", "coding", "examples", "hidden", "parse"]
 
 FILE = Remote(
     "https://raw.githubusercontent.com/openai/human-eval/"
@@ -86,18 +85,28 @@ def _terciles(solutions: Sequence[str]) -> list[str]:
 
 def _item(task: Mapping[str, str], stratum: str, asks: str, spec: DatasetSpec) -> Item:
     prompt, entry_point = task["prompt"], task["entry_point"]
-    shown = f"{TASK}\n\n```python\n{prompt.rstrip()}\n```"
     return Item(
         id=task["task_id"],
-        question=Question(
-            messages=prompts.opening(spec, shown, asks=asks),
-            answer_format=asks,
-            examples=examples(prompt, entry_point),
-        ),
-        target=json.dumps({"entry_point": entry_point, "test": task["test"]}),
+        question=coding(prompt, entry_point, asks=asks, spec=spec),
+        target=hidden(entry_point, task["test"]),
         stratum=stratum,
         meta={"prompt": prompt, "entry_point": entry_point},
     )
+
+
+def coding(prompt: str, entry_point: str, *, asks: str, spec: DatasetSpec) -> Question:
+    """The question that shows a function to be written, with the examples of its docstring."""
+    shown = f"{TASK}\n\n```python\n{prompt.rstrip()}\n```"
+    return Question(
+        messages=prompts.opening(spec, shown, asks=asks),
+        answer_format=asks,
+        examples=examples(prompt, entry_point),
+    )
+
+
+def hidden(entry_point: str, test: str) -> str:
+    """The target of such a question: a JSON object of the function's name and its hidden tests."""
+    return json.dumps({"entry_point": entry_point, "test": test})
 
 
 def examples(prompt: str, entry_point: str) -> str:
@@ -106,8 +115,11 @@ def examples(prompt: str, entry_point: str) -> str:
     Taken are doctests (`>>> f(1)` and the value below) and lines such as `f(1) == 2` or
     `f(1) -> 2`, where the call is of this function and the value is a literal.
     """
-    doc = _docstring(prompt, entry_point)
-    given = {node.name for node in ast.parse(f"{prompt}    pass\n").body if _is_function(node)}
+    try:
+        doc = _docstring(prompt, entry_point)
+    except (SyntaxError, ValueError):  # a file of one's own may show what is not Python
+        return ""
+    given = {node.name for node in ast.parse(f"{prompt}\n    pass\n").body if _is_function(node)}
     found = dict.fromkeys(
         f"assert {call} == {value}"
         for source, wanted in (*_doctests(doc), *_statements(doc))
@@ -122,7 +134,7 @@ def _is_function(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
 
 def _docstring(prompt: str, entry_point: str) -> str:
     """The first text of the function's body (in one task an import stands before it)."""
-    for node in ast.parse(f"{prompt}    pass\n").body:
+    for node in ast.parse(f"{prompt}\n    pass\n").body:
         if _is_function(node) and node.name == entry_point:
             for part in node.body:
                 if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
@@ -131,9 +143,11 @@ def _docstring(prompt: str, entry_point: str) -> str:
 
 
 def _doctests(doc: str) -> Iterator[tuple[str, str]]:
+    from doctest import DocTestParser
+
     for piece in re.split(r"^(?=[ \t]*>>> )", doc, flags=re.MULTILINE):
         try:
-            for example in doctest.DocTestParser().get_examples(piece):
+            for example in DocTestParser().get_examples(piece):
                 yield _one_line(example.source), _one_line(example.want)
         except ValueError:  # one docstring breaks a line inside an example
             continue

@@ -2,6 +2,8 @@
 
 Columns by any of their usual names: a question and an answer are needed; an id, options, a topic
 (the stratum), a cluster and a scorer (one for the whole file) may be there; others are ignored.
+For the scorer `code` the question is Python up to a docstring's end, and in place of the answer
+stand the function's name (`entry_point`) and its tests.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deltascale.datasets import prompts, rows
+from deltascale.datasets import humaneval, prompts, rows
 from deltascale.datasets.rows import Row
 from deltascale.errors import DatasetMistake, Problem
 from deltascale.records import DatasetSpec, Item, Question
@@ -30,6 +32,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "topic": ("topic", "stratum", "category", "subject"),
     "cluster": ("cluster", "group", "passage_id"),
     "scorer": ("scorer",),
+    "tests": ("tests", "test"),
+    "entry_point": ("entry_point", "function"),
 }
 _LETTERS = "ABCDEFGH"
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -68,6 +72,7 @@ class _Draft:
     choices: tuple[str, ...]
     topic: str
     cluster: str
+    entry_point: str
 
 
 @dataclass(slots=True)
@@ -149,6 +154,8 @@ def _columns(every: Sequence[Row], file: str) -> dict[str, str]:
             )
         if found:
             columns[ours] = found[0]
+    if "tests" in columns and "entry_point" in columns:
+        columns["answer"] = columns["tests"]
     for needed in ("question", "answer"):
         if needed not in columns:
             raise DatasetMistake(
@@ -190,6 +197,7 @@ def _draft(
         choices=_choices(row, columns.get("choices"), problems),
         topic=text("topic"),
         cluster=text("cluster"),
+        entry_point=text("entry_point"),
     )
 
 
@@ -280,6 +288,8 @@ def _own_scorer(every: Sequence[Row], columns: Mapping[str, str], problems: _Pro
 
 
 def _fitting_scorer(drafts: Sequence[_Draft]) -> str:
+    if drafts and all(draft.entry_point for draft in drafts):
+        return "code"
     if any(draft.choices for draft in drafts):
         return "choice"
     if all(_NUMBER.fullmatch(answer) for draft in drafts for answer in draft.answers):
@@ -291,6 +301,8 @@ def _targets(draft: _Draft, scorer: str, problems: _Problems) -> tuple[str, ...]
     """The answers as the scorer wants them; what it could never match is a problem."""
     if scorer == "choice":
         return _letters(draft, problems)
+    if scorer == "code":
+        return (_hidden(draft, problems),)
     for answer in draft.answers:
         if scorer in {"numeric", "gsm8k"} and not _NUMBER.fullmatch(answer):
             problems.add(
@@ -325,21 +337,34 @@ def _letters(draft: _Draft, problems: _Problems) -> tuple[str, ...]:
     return tuple(found) or draft.answers
 
 
+def _hidden(draft: _Draft, problems: _Problems) -> str:
+    if not draft.entry_point.isidentifier():
+        problems.add(
+            draft.line,
+            "entry_point",
+            f"{draft.entry_point!r} is no name of a function",
+            "name the function that the tests call",
+        )
+    return humaneval.hidden(draft.entry_point, draft.answers[0])
+
+
 def _item(draft: _Draft, targets: tuple[str, ...], scorer: str, spec: DatasetSpec) -> Item:
     own = {
         "choice": prompts.LETTER,
+        "code": humaneval.FORMAT,
         "gsm8k": prompts.NUMBER,
         "math": prompts.BOXED,
         "numeric": prompts.NUMBER,
     }
     asks = prompts.answer_format(spec, own.get(scorer, prompts.TEXT))
-    question = Question(
-        messages=prompts.opening(
-            spec, draft.question, asks=asks, choices=prompts.lettered(draft.choices)
-        ),
-        answer_format=asks,
-        choices=draft.choices,
-    )
+    if scorer == "code":
+        prompt = f"{draft.question}\n"
+        question = humaneval.coding(prompt, draft.entry_point, asks=asks, spec=spec)
+        meta = {"prompt": prompt, "entry_point": draft.entry_point}
+    else:
+        listed = prompts.lettered(draft.choices)
+        messages = prompts.opening(spec, draft.question, asks=asks, choices=listed)
+        question, meta = Question(messages, asks, draft.choices), {}
     return Item(
         id=draft.id,
         question=question,
@@ -347,4 +372,5 @@ def _item(draft: _Draft, targets: tuple[str, ...], scorer: str, spec: DatasetSpe
         aliases=targets[1:],
         stratum=draft.topic,
         cluster=draft.cluster,
+        meta=meta,
     )
