@@ -1,6 +1,9 @@
 """What holds for any data: identities, containment, symmetry, and indifference to order."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -280,6 +283,33 @@ def test_threads_change_no_bit(whole: bool, replicates: int) -> None:
     more = stats.bootstrap_means(strata, seed=5, replicates=1_000)
     np.testing.assert_array_equal(one, more[:replicates])
     assert not np.array_equal(one, stats.bootstrap_means(strata, seed=6, replicates=replicates))
+
+
+def test_threads_of_the_linear_algebra_change_no_bit() -> None:
+    program = (
+        "import hashlib, numpy as np; from deltascale import stats; "
+        "x = np.random.default_rng(0).normal(size=(1000, 7)); "
+        "m = stats.bootstrap_means([stats.stratum(x)], seed=1, replicates=2000)[:, 0]; "
+        "n = [1, 3, 7, 14, 32, 70, 180]; "
+        "t = stats.refit_family('power', n, m + 0.2, np.full(7, 1e-4)).theta; "
+        "print(hashlib.sha256(m.tobytes() + t.tobytes()).hexdigest())"
+    )
+    digests = set()
+    for threads in ("1", "2"):
+        names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+        ran = subprocess.run(
+            [sys.executable, "-c", program],
+            env={
+                **os.environ,
+                **dict.fromkeys(names, threads),
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        digests.add(ran.stdout)
+    assert len(digests) == 1
 
 
 def test_a_dataset_has_its_own_stream() -> None:

@@ -34,6 +34,10 @@ FamilyName: TypeAlias = Literal[
 ]
 
 
+# Replicates worked on at once: few enough for the cache, and for BLAS to keep to one thread.
+_ROWS = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """f(x) = sum_j theta_j x^j over `powers`, plus theta * column(x, shape) if there is a shape.
@@ -357,9 +361,9 @@ class _Profile:
         """For many vectors: the best shape of each, (B,), refined twice by a parabola."""
         direction = self.directions(grid)
         best_B = np.empty(len(self.z))
-        for start in range(0, len(self.z), 1_000):
-            gain = (self.z[start : start + 1_000] @ direction.T) ** 2
-            best_B[start : start + 1_000] = _parabolic_peak(gain, grid)
+        for start in range(0, len(self.z), _ROWS):
+            gain = (self.z[start : start + _ROWS] @ direction.T) ** 2
+            best_B[start : start + _ROWS] = _parabolic_peak(gain, grid)
         inside = (best_B > grid[0]) & (best_B < grid[-1])
         step = (grid[1] - grid[0]) / 8
         around = [
@@ -399,8 +403,8 @@ def _best_weighted_shape(
     column_SM = family.column(x[None, :], grid[:, None])
     column_SM = column_SM / np.abs(column_SM).max(axis=1, keepdims=True)
     best_B = np.empty(len(deltas))
-    for start in range(0, len(deltas), 1_000):
-        w, d = weight[start : start + 1_000], deltas[start : start + 1_000]
+    for start in range(0, len(deltas), _ROWS):
+        w, d = weight[start : start + _ROWS], deltas[start : start + _ROWS]
         product, square = (w * d) @ column_SM.T, w @ (column_SM**2).T
         if family.powers == (0,):
             mean_column = (w @ column_SM.T) / w.sum(axis=1, keepdims=True)
@@ -408,7 +412,7 @@ def _best_weighted_shape(
             square = square - w.sum(axis=1, keepdims=True) * mean_column**2
         enough = square > 1e-12 * w.sum(axis=1, keepdims=True)
         gain = np.divide(product**2, square, out=np.zeros_like(product), where=enough)
-        best_B[start : start + 1_000] = _parabolic_peak(gain, grid)
+        best_B[start : start + _ROWS] = _parabolic_peak(gain, grid)
     return best_B
 
 

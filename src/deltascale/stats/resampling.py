@@ -185,17 +185,45 @@ def _block_means(one: Stratum, seed: int, block: int) -> FloatArray:
     patterns, clusters = one.frequency.size, one.clusters
     if patterns * _PATTERN_COST < clusters:
         count_BP = rng.multinomial(clusters, one.frequency / clusters, size=BLOCK)
+        count = count_BP.astype(np.float64)
     else:
-        # Drawing clusters one by one is cheaper than a binomial for each pattern.
-        pattern_of_cluster = np.repeat(np.arange(patterns), one.frequency)
-        drawn = pattern_of_cluster[rng.integers(0, clusters, size=(BLOCK, clusters))]
-        drawn += np.arange(BLOCK)[:, None] * patterns
-        count_BP = np.bincount(drawn.ravel(), minlength=BLOCK * patterns)
-        count_BP = count_BP.reshape(BLOCK, patterns)
-    count = count_BP.astype(np.float64)
-    return _ratio(count @ one.total, count @ one.weight)
+        count = _counts_one_by_one(rng, one.frequency)
+    if np.all(one.weight == one.weight[0, 0]):  # nothing missing: every replicate weighs the same
+        return np.asarray(_product(count, one.total) / (clusters * one.weight[0, 0]))
+    return _ratio(_product(count, one.total), _product(count, one.weight))
 
 
+def _product(count_BP: FloatArray, value_PQ: FloatArray) -> FloatArray:
+    """A matrix product in pieces that BLAS does on one thread.
+
+    So no bit depends on how many threads BLAS has, and none of them spin while others wait.
+    """
+    rows = max(1, _ONE_THREAD // value_PQ.size)
+    pieces = [count_BP[at : at + rows] @ value_PQ for at in range(0, len(count_BP), rows)]
+    return np.concatenate(pieces)
+
+
+def _counts_one_by_one(rng: np.random.Generator, frequency: NDArray[np.int64]) -> FloatArray:
+    """How often each pattern comes, (B, P), cluster by cluster.
+
+    Cheaper than a binomial for each pattern when there are many. A few replicates at a time, so
+    that the draws stay in the cache.
+    """
+    patterns, clusters = frequency.size, int(frequency.sum())
+    pattern_of_cluster = np.repeat(np.arange(patterns), frequency)
+    kind = np.uint16 if clusters <= 2**16 else np.uint32 if clusters <= 2**32 else np.uint64
+    count = np.empty((BLOCK, patterns))
+    rows = BLOCK // 10
+    offset = np.arange(rows)[:, None] * patterns
+    for start in range(0, BLOCK, rows):
+        drawn = pattern_of_cluster[rng.integers(0, clusters, size=(rows, clusters), dtype=kind)]
+        drawn += offset
+        counted = np.bincount(drawn.ravel(), minlength=rows * patterns)
+        count[start : start + rows] = counted.reshape(rows, patterns)
+    return count
+
+
+_ONE_THREAD = 2**17  # multiplications; OpenBLAS takes a second thread from 2^18 up
 _PATTERN_COST = 7  # one binomial draw takes as long as drawing so many clusters
 
 
