@@ -1,29 +1,65 @@
 """The lock: what a study meant when it started, checked by every later run in its directory.
 
 A ledger may grow (more items, models, datasets, protocols, epochs), but a sample in it must always
-have been had in the same way. Prices and sizes are frozen here with the study.
+have been had in the same way. Prices and sizes are frozen here with the study. The environments of
+its runs and the versions that servers answered with are noted beside it; they are not its meaning.
 """
 
 from __future__ import annotations
 
 import os
-import platform
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
-from deltascale import __version__
+from deltascale import datasets as known
+from deltascale import providers
+from deltascale.archive import items
+from deltascale.archive.environment import Environment, here
 from deltascale.datasets import Loaded
-from deltascale.errors import Mistake
+from deltascale.errors import DatasetMistake, Mistake
 from deltascale.plan import Plan
 from deltascale.records import DatasetSpec, ModelSpec, Protocol, Regime, Scorer, Study
 
-__all__ = ["FILE", "Lock", "frozen", "make", "merge", "read", "write"]
+__all__ = [
+    "FILE",
+    "FORMAT",
+    "SCRIPTS",
+    "Lock",
+    "LockedDataset",
+    "LockedProtocol",
+    "Served",
+    "frozen",
+    "make",
+    "merge",
+    "read",
+    "write",
+]
 
 FILE = "lock.json"
+FORMAT = 1
+
+SCRIPTS = {
+    "repeat-study.sh": """\
+#!/bin/sh
+# Repeats the study from scratch, in the new directory ./again or the one that is named: every model
+# is asked anew, at today's cost, never past the study's budget.
+set -eu
+cd "$(dirname "$0")"
+exec deltascale run study.yaml --out "${1:-again}"
+""",
+    "repeat-analysis.sh": """\
+#!/bin/sh
+# Repeats the analysis from the ledger that lies here: asks nobody, costs nothing.
+set -eu
+cd "$(dirname "$0")"
+exec deltascale analyze .
+""",
+}
+"""One command that repeats the study, one that repeats the analysis; they lie beside the lock."""
 
 
 class LockedProtocol(msgspec.Struct, frozen=True):
@@ -33,25 +69,50 @@ class LockedProtocol(msgspec.Struct, frozen=True):
 
 
 class LockedDataset(msgspec.Struct, frozen=True):
-    """`ids` are the items in subset order, `digest` their SHA-256."""
+    """`ids` are the items in subset order, `digest` their SHA-256. `contents` has 16 hex digits of
+    each item's content, prompt and target, in the same order. `checksums` are the SHA-256 of the
+    files that the items come from, as the source names them."""
 
     source: str
     digest: str
     scorer: str
     scorer_version: int
     ids: tuple[str, ...]
+    contents: tuple[str, ...] = ()
+    checksums: tuple[str, ...] = ()
+    licence: str = ""
+    homepage: str = ""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """A version that a server said it answered with: `version` and `fingerprint` in its own words.
+
+    `first` and `last` are when, as UTC to the second, and `n_calls` how often.
+    """
+
+    model: str
+    endpoint: str
+    version: str
+    fingerprint: str
+    n_calls: int
+    first: str
+    last: str
 
 
 class Lock(msgspec.Struct, frozen=True):
-    """`study` is the study as resolved: prices with their date, sizes with their source."""
+    """`study` is the study as resolved: prices with their date, sizes with their source.
+
+    `endpoints` is, by model id, what stands for its server in every call's key. `environments` are
+    those of the runs, oldest first, without repetition.
+    """
 
     study: Study
     protocols: dict[str, LockedProtocol]
     datasets: dict[str, LockedDataset]
-    deltascale: str
-    python: str
-    platform: str
-    format: int = 1
+    endpoints: dict[str, str] = {}
+    environments: tuple[Environment, ...] = ()
+    served: tuple[Served, ...] = ()
+    format: int = FORMAT
 
 
 def make(plan: Plan) -> Lock:
@@ -63,9 +124,8 @@ def make(plan: Plan) -> Lock:
             loaded.spec.name: _dataset(loaded, plan.scorers[loaded.spec.name])
             for loaded in plan.loaded
         },
-        deltascale=__version__,
-        python=".".join(str(part) for part in sys.version_info[:2]),
-        platform=platform.system(),
+        endpoints={model.id: providers.endpoint(model) for model in plan.study.models},
+        environments=(here(),),
     )
 
 
@@ -73,7 +133,7 @@ def read(directory: Path) -> Lock | None:
     """The lock of a study's directory, or None where no run has started yet."""
     path = directory / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Lock)
+        found = msgspec.json.decode(path.read_bytes(), type=Lock)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
@@ -82,10 +142,17 @@ def read(directory: Path) -> Lock | None:
             where=str(path),
             remedy="restore it, or start afresh with another --out",
         ) from None
+    if found.format > FORMAT:
+        raise Mistake(
+            f"the lock has format {found.format}, this deltascale reads {FORMAT}",
+            where=str(path),
+            remedy="use the deltascale that wrote it, or a newer one",
+        )
+    return found
 
 
 def write(directory: Path, lock: Lock) -> None:
-    """Put the lock into the directory, whole or not at all."""
+    """Put the lock into the directory, whole or not at all, and the scripts beside it."""
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / FILE
     part = path.with_suffix(".part")
@@ -94,6 +161,10 @@ def write(directory: Path, lock: Lock) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+    for name, text in SCRIPTS.items():
+        script = directory / name
+        script.write_text(text, encoding="utf-8")
+        script.chmod(0o755)
 
 
 def frozen(study: Study, lock: Lock | None) -> Study:
@@ -137,7 +208,13 @@ def merge(old: Lock | None, new: Lock, *, where: str) -> Lock:
         if name not in datasets or len(dataset.ids) > len(datasets[name].ids):
             datasets[name] = dataset
     return replace(
-        new, study=study, protocols={**old.protocols, **new.protocols}, datasets=datasets
+        new,
+        study=study,
+        protocols={**old.protocols, **new.protocols},
+        datasets=datasets,
+        endpoints={**old.endpoints, **new.endpoints},
+        environments=tuple(dict.fromkeys((*old.environments, *new.environments))),
+        served=old.served,
     )
 
 
@@ -162,6 +239,8 @@ def _differences(old: Lock, new: Lock) -> Iterator[str]:
         shared = min(len(before.ids), len(dataset.ids))
         if before.source != dataset.source or before.ids[:shared] != dataset.ids[:shared]:
             yield f"dataset {name} has other items"
+        elif before.contents and before.contents[:shared] != dataset.contents[:shared]:
+            yield f"dataset {name} has items of another text or target"
 
 
 def _meaning(model: ModelSpec) -> tuple[object, ...]:
@@ -173,8 +252,24 @@ def _protocol(protocol: Protocol) -> LockedProtocol:
 
 
 def _dataset(loaded: Loaded, scorer: Scorer) -> LockedDataset:
-    ids = tuple(item.id for item in loaded.items)
-    return LockedDataset(loaded.source, loaded.digest, scorer.name, scorer.version, ids)
+    licence = homepage = ""
+    if not loaded.spec.file:
+        try:
+            benchmark = known.find(loaded.spec.name)
+            licence, homepage = benchmark.licence, benchmark.homepage
+        except DatasetMistake:
+            pass  # a dataset that was handed over and not named: its licence is not known
+    return LockedDataset(
+        loaded.source,
+        loaded.digest,
+        scorer.name,
+        scorer.version,
+        tuple(item.id for item in loaded.items),
+        tuple(items.fingerprint(item) for item in loaded.items),
+        tuple(re.findall(r"\b[0-9a-f]{64}\b", loaded.source)),
+        licence,
+        homepage,
+    )
 
 
 def _union(old: tuple[ModelSpec, ...], new: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
