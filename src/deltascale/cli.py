@@ -211,8 +211,20 @@ def estimate(
 @cli.command()
 @_study_options
 @click.option("--items", type=int, help="Items per dataset.")
+@click.option(
+    "--unsafe-code-execution",
+    "unsafe_code",
+    is_flag=True,
+    help="Run generated code with your own rights where no sandbox works.",
+)
 @_json_option
-def run(study_file: Path | None, items: int | None, as_json: bool, **options: Any) -> None:
+def run(
+    study_file: Path | None,
+    items: int | None,
+    unsafe_code: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Run a study or resume it, then print its estimates.
 
     STUDY_FILE is a YAML file; without one, --model and --dataset make an ad-hoc study.
@@ -221,7 +233,7 @@ def run(study_file: Path | None, items: int | None, as_json: bool, **options: An
     out = options["out"] or RUNS / whole.name
     environ = _environment(study_file)
     try:
-        _run(parts, out, environ, quiet=as_json)
+        _run(parts, out, environ, quiet=as_json, unsafe_code=unsafe_code)
     except Stop as stop:
         if stop.exit_code in (3, 4):
             _analyzed(out, as_json=as_json)
@@ -365,7 +377,14 @@ def _warn(study: Study, loaded: Iterable[Any] = ()) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
-def _run(parts: Iterable[Study], out: Path, environ: Mapping[str, str], *, quiet: bool) -> None:
+def _run(
+    parts: Iterable[Study],
+    out: Path,
+    environ: Mapping[str, str],
+    *,
+    quiet: bool,
+    unsafe_code: bool = False,
+) -> None:
     from deltascale import conduct
     from deltascale.engine import Progress
     from deltascale.report import terminal
@@ -383,6 +402,7 @@ def _run(parts: Iterable[Study], out: Path, environ: Mapping[str, str], *, quiet
                 environ=environ,
                 progress=progress,
                 tell=lambda line: click.echo(line, err=True),
+                unsafe_code=unsafe_code,
                 watch=None if quiet else terminal.watcher(console, budget_nusd=part.budget_nusd),
             )
         except Stop as stop:

@@ -7,6 +7,7 @@ that knows them all; the command line calls it and prints.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,13 +19,16 @@ from deltascale import analysis, datasets, engine, frame, ledger, protocols, pro
 from deltascale import study as study_file
 from deltascale.analysis import Results
 from deltascale.archive import lock
+from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
 from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissing
 from deltascale.forecast import Forecast, forecast
 from deltascale.ledger import Ledger, Status
 from deltascale.plan import Plan
-from deltascale.records import Study
+from deltascale.records import ModelSpec, Sample, Study, UseTool
 from deltascale.report import tables
+from deltascale.sandbox import Backend, choose_backend
+from deltascale.scorers import code
 
 __all__ = ["LEDGER", "RESULTS", "analyze", "estimate", "prepare", "run", "status"]
 
@@ -45,6 +49,7 @@ def prepare(study: Study, *, cache: datasets.Cache, environ: Mapping[str, str]) 
     )
     for one in loaded:
         scorers.check(one.scorer, one.items, where=one.spec.file or one.spec.name)
+        _refuse_mismatch(one, models, study.protocols)
     return Plan(
         study=replace(study, models=models),
         loaded=loaded,
@@ -62,16 +67,20 @@ def run(
     progress: Progress,
     tell: Callable[[str], None],
     watch: Watch | None = None,
+    unsafe_code: bool = False,
 ) -> None:
     """Run a study in its directory, or resume it; returns when every sample has a result.
 
     `watch` is an async function of the progress that shows it until it is cancelled; `tell` prints
-    one line. Raises Mistake before anything is asked; BudgetReached, SamplesMissing and Interrupted
-    after, with all that was paid for on record.
+    one line. `unsafe_code` lets generated code run without a sandbox where there is none.
+
+    Raises Mistake before anything is asked; BudgetReached, SamplesMissing and Interrupted after,
+    with all that was paid for on record.
     """
     _refuse_missing_keys(study, environ)
     before = lock.read(directory)
     plan = prepare(lock.frozen(study, before), cache=cache, environ=environ)
+    plan, tools = _with_tools(plan, cache=cache, unsafe_code=unsafe_code)
     for loaded in plan.loaded:
         for warning in loaded.warnings:
             tell(warning)
@@ -80,7 +89,7 @@ def run(
         lock.write(directory, merged)
         written = study_file.dump(merged.study, folder=directory)
         (directory / STUDY).write_text(written, encoding="utf-8")
-        asyncio.run(_with_signals(plan, book, environ, progress, tell, watch))
+        asyncio.run(_with_signals(plan, book, environ, tools, progress, tell, watch))
     _raise_for(progress, directory)
 
 
@@ -88,6 +97,7 @@ async def _with_signals(
     plan: Plan,
     book: Ledger,
     environ: Mapping[str, str],
+    tools: Mapping[str, ToolRunner],
     progress: Progress,
     tell: Callable[[str], None],
     watch: Watch | None,
@@ -96,7 +106,7 @@ async def _with_signals(
     with _interrupts(stop, progress, tell):
         watcher = asyncio.create_task(watch(progress)) if watch else None
         try:
-            await engine.run(plan, book, environ=environ, stop=stop, progress=progress)
+            await engine.run(plan, book, environ=environ, stop=stop, progress=progress, tools=tools)
         except asyncio.CancelledError:
             if not progress.interrupted:
                 raise
@@ -104,6 +114,57 @@ async def _with_signals(
             if watcher is not None:
                 watcher.cancel()
                 await asyncio.wait({watcher})
+
+
+def _refuse_mismatch(
+    loaded: datasets.Loaded, models: Sequence[ModelSpec], names: Sequence[str]
+) -> None:
+    """What a dataset offers must be what a model and a protocol can use."""
+    name = loaded.spec.name
+    if any(item.question.tools for item in loaded.items):
+        for model in models:
+            if not model.native_tools:
+                raise Mistake(
+                    f"{model.id} is not known to call tools",
+                    where=f"dataset {name}",
+                    remedy="give the dataset `dialect: react`, or the model `native_tools: true`",
+                )
+    if "tests" in names and not any(item.question.examples for item in loaded.items):
+        raise Mistake(
+            f"the questions of {name} show no examples to run",
+            where="protocol tests",
+            remedy="use it with humaneval, or leave it out",
+        )
+
+
+def _with_tools(
+    plan: Plan, *, cache: datasets.Cache, unsafe_code: bool
+) -> tuple[Plan, Mapping[str, ToolRunner]]:
+    """The plan with a sandbox under its code scorers, and what runs the tools, by dataset.
+
+    Raises MissingExtra where code would have to run and there is no sandbox.
+    """
+    judges = dict(plan.scorers)
+    tools: dict[str, ToolRunner] = {}
+    for loaded in plan.loaded:
+        name = loaded.spec.name
+        made = datasets.tools(loaded.spec, cache=cache)
+        if made is not None:
+            tools[name] = made
+        if judges[name].name == "code":
+            backend = choose_backend(unsafe=unsafe_code)
+            judges[name] = code.scorer(backend)
+            tools[name] = _examples(backend)
+    return dataclasses.replace(plan, scorers=judges), tools
+
+
+def _examples(backend: Backend) -> ToolRunner:
+    async def run_examples(sample: Sample, uses: tuple[UseTool, ...]) -> str:
+        return await asyncio.to_thread(
+            code.run_examples, sample.item, uses[-1].arguments, backend=backend
+        )
+
+    return run_examples
 
 
 @contextmanager

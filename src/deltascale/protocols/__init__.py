@@ -15,7 +15,7 @@ from deltascale.records import Protocol
 
 __all__ = ["find", "names"]
 
-_BUILT_IN = ("review", "critique", "resample", "vote", "oracle")
+_BUILT_IN = ("review", "critique", "resample", "vote", "tests", "oracle")
 
 
 def names() -> tuple[str, ...]:

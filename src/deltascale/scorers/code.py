@@ -7,6 +7,8 @@ of its function and its tests.
 from __future__ import annotations
 
 import ast
+import functools
+import json
 import math
 import re
 import textwrap
@@ -16,10 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from deltascale.sandbox import Backend, Limits, Verdict, judge_program
+from deltascale.records import Item, Question, Score, Scorer
+from deltascale.sandbox import Backend, Limits, Verdict, choose_backend, judge_program
 from deltascale.scorers.reply import said
 
 __all__ = [
+    "CODE",
     "STOPS",
     "CodeProblem",
     "assemble",
@@ -28,6 +32,8 @@ __all__ = [
     "given",
     "judge_code",
     "pass_at_k",
+    "run_examples",
+    "scorer",
     "shown_prompt",
 ]
 
@@ -36,6 +42,7 @@ STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 
 _LANGUAGES = frozenset({"", "python", "python3", "py", "py3"})
 _MOST_CHARACTERS = 200_000
+_MOST_REPORTED = 300
 _FENCE = re.compile(
     r"^(?P<indent>[ \t]*)(?P<before>[^`\n]*?)(?P<fence>`{3,}|~{3,})(?P<tag>[^`\n]*)$"
 )
@@ -235,3 +242,66 @@ def pass_at_k(n: int, c: int, *, k: int = 1) -> float:
     if not (0 <= c <= n and 1 <= k <= n):
         raise ValueError(f"pass@{k} of {n} samples with {c} right is not defined")
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
+
+
+# --- as a scorer ---------------------------------------------------------------------------------
+
+
+def scorer(backend: Backend | None = None) -> Scorer:
+    """Judges code by an item's hidden tests; `backend` None: the best sandbox there is.
+
+    An item's target is JSON with `entry_point` and `test`, its meta holds the `prompt`. The score's
+    detail names the verdict, and the backend and version it was found with.
+    """
+
+    def judge(item: Item, answer: str, text: str) -> Score:
+        wanted = json.loads(item.target)
+        problem = CodeProblem(item.meta["prompt"], wanted["entry_point"], wanted["test"])
+        verdict = judge_code(answer, problem, backend=backend or _best_backend())
+        return Score(float(verdict.passed), detail=_told(verdict))
+
+    return Scorer("code", 1, _extract, judge, blocking=True)
+
+
+def run_examples(item: Item, code: str, *, backend: Backend | None = None) -> str:
+    """Run the assertions that the question itself shows; a line for each that fails, else empty."""
+    entry_point = item.meta["entry_point"]
+    failed = []
+    for assertion in item.question.examples.splitlines():
+        tests = f"def check(candidate):\n    {assertion}\n"
+        problem = CodeProblem(item.meta["prompt"], entry_point, tests)
+        verdict = judge_code(code, problem, backend=backend or _best_backend())
+        if not verdict.passed:
+            why = verdict.status.replace("_", " ")
+            detail = f": {verdict.detail}" if verdict.detail else ""
+            failed.append(f"{assertion}  # {why}{detail}"[:_MOST_REPORTED])
+    return "\n".join(failed)
+
+
+def _extract(question: Question, text: str) -> str | None:
+    problem = _asked(question.messages[-1].content)
+    return None if problem is None else extract_code(text, problem)
+
+
+@functools.lru_cache(maxsize=1024)
+def _asked(text: str) -> CodeProblem | None:
+    """The problem that a question shows: its last function is the one to be written."""
+    prompt = shown_prompt(text)
+    tree = None if prompt is None else _parse(f"{prompt.rstrip()}\n    pass\n")
+    functions = [] if tree is None else [n for n in tree.body if isinstance(n, ast.FunctionDef)]
+    if prompt is None or not functions:
+        return None
+    return CodeProblem(f"{prompt.rstrip()}\n", functions[-1].name, "")
+
+
+@functools.cache
+def _best_backend() -> Backend:
+    return choose_backend()
+
+
+def _told(verdict: Verdict) -> str:
+    detail = f": {verdict.detail}" if verdict.detail else ""
+    return f"{verdict.status} ({verdict.backend} {verdict.version}){detail}"[:_MOST_REPORTED]
+
+
+CODE = scorer()
