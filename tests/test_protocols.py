@@ -12,20 +12,27 @@ from hypothesis import strategies as st
 from deltascale import protocols
 from deltascale.errors import Mistake
 from deltascale.protocols.vote import majority
-from deltascale.records import Ask, Message, Question, Seen, Submit, user
+from deltascale.records import Ask, Message, Question, Seen, Submit, UseTool, user
 
 FORMAT = "End with #### <number>."
-QUESTION = Question((user("What is 1 + 1?"),), FORMAT)
+QUESTION = Question((user("What is 1 + 1?"),), FORMAT, examples="assert f(1) == 2")
 ALL = protocols.names()
 
 
 def drive(
-    name: str, *, turns: int, answers: Sequence[str | None], verdicts: Sequence[bool] = ()
+    name: str,
+    *,
+    turns: int,
+    answers: Sequence[str | None],
+    verdicts: Sequence[bool] = (),
+    question: Question = QUESTION,
+    observations: Sequence[str] = ("assert f(1) == 2  # failed",),
 ) -> tuple[list[Ask], list[Seen]]:
     """Lead a protocol; reply n says and answers `answers[n]`. Returns its asks and submissions."""
     asks: list[Ask] = []
     submitted: list[Seen] = []
-    exchange = protocols.find(name).run(QUESTION, turns)
+    exchange = protocols.find(name).run(question, turns)
+    used = 0
     try:
         step = next(exchange)
         while True:
@@ -35,8 +42,10 @@ def drive(
                     break
                 told = verdicts[len(submitted) - 1] if verdicts else None
                 seen = Seen(step.seen.messages, step.seen.text, step.seen.answer, verdict=told)
+            elif isinstance(step, UseTool):
+                seen = Seen((), observations[used % len(observations)])
+                used += 1
             else:
-                assert isinstance(step, Ask)
                 answer = answers[len(asks) % len(answers)]
                 asks.append(step)
                 text = f"reply {len(asks)}: {answer}"
@@ -66,6 +75,21 @@ def test_a_correction_repeats_the_answer_format_and_keeps_the_history(name: str)
         assert after.messages[: len(before.messages)] == before.messages
         assert FORMAT in after.messages[-2].content
     assert all("{answer_format}" not in one.content for ask in asks for one in ask.messages)
+
+
+def test_failed_examples_are_shown_until_none_fails() -> None:
+    told = ["assert f(1) == 2  # timeout", ""]
+    asks, submitted = drive("tests", turns=5, answers=["code"], observations=told)
+    assert len(asks) == len(submitted) == 2
+    assert told[0] in asks[1].messages[-1].content
+    assert FORMAT in asks[1].messages[-1].content
+
+
+def test_without_examples_or_code_nothing_is_run() -> None:
+    bare = Question(QUESTION.messages, FORMAT)
+    assert len(drive("tests", turns=3, answers=["code"], question=bare)[0]) == 1
+    asks, _ = drive("tests", turns=2, answers=[None, "code"])
+    assert "no code was found" in asks[1].messages[-1].content
 
 
 def test_a_critique_is_an_aside() -> None:
@@ -122,5 +146,8 @@ def test_prompts_are_data(name: str) -> None:
     assert protocol.version >= 1
     asks, _ = drive(name, turns=2, answers=["1"], verdicts=[False, False])
     own = [ask.messages[-1].content for ask in asks if len(ask.messages) > 1]
-    templates = {text.replace("{answer_format}", FORMAT) for text in protocol.prompts.values()}
+    templates = {
+        text.replace("{answer_format}", FORMAT).replace("{failed}", "assert f(1) == 2  # failed")
+        for text in protocol.prompts.values()
+    }
     assert set(own) <= templates
