@@ -125,6 +125,7 @@ def test_zero_weight_leaves_a_model_out() -> None:
         lambda: stats.fit_family("quadratic", [1, 2], [0, 1], np.ones(2)),
         lambda: stats.profile_misfit("loglinear", SIZE, X, ROOMY),
         lambda: stats.compare_families(SIZE[:3], X[:3], ROOMY[:3]),
+        lambda: stats.exponent(SIZE[:3], X[:3], ROOMY[:3]),
         lambda: stats.vertex(stats.fit_family("power", SIZE, X, ROOMY)),
         lambda: stats.hierarchical_bootstrap(SIZE[:5], np.ones((9, 5)), ROOMY[:5], tau2=0, seed=0),
         lambda: stats.between_model_variance([1, 2], [1, 2], [1, 1]),
@@ -303,6 +304,12 @@ def test_gate_asks_for_more_than_r_squared() -> None:
     few = stats.r2_gate(stats.compare_families(SIZE[:5], line[:5], ROOMY[:5]), "loglinear")
     assert any("5 models" in failure for failure in few.failures)
     assert not stats.r2_gate(steep, "loglinear", points_dropped=1).passed
+    # Sampling error cannot explain these deltas; the scatter between models must be told.
+    rng = np.random.default_rng(0)
+    rough = stats.compare_families(SIZE, line + rng.normal(size=7) * 0.004, np.full(7, 1e-6))
+    assert stats.r2_gate(rough, "loglinear").passed
+    silent = stats.r2_gate(rough, "loglinear", scatter_reported=False)
+    assert any("tau is not reported" in failure for failure in silent.failures)
     with pytest.raises(ValueError, match="not among"):
         stats.r2_gate(steep, "power_floor")
 

@@ -390,18 +390,36 @@ def _obs_scaling(v: Vector) -> None:
         for row in csv.DictReader(file):
             models.setdefault(row["Model"], row)
     stem = "gsm8k_cot_self_consistency_8_exact_match,"
-    keys = [stem + k for k in ("score-first-flexible-extract", "maj@5-flexible-extract")]
-    names = [m for m in gains if m in models and all(gains[m][key] for key in keys)]
+    first, vote = (f"{stem}{kind}-flexible-extract" for kind in ("score-first", "maj@5"))
+    names = [m for m in gains if m in models and gains[m][first] and gains[m][vote]]
     assert len(names) == v["input"]["n_models"]
-    delta = np.array([float(gains[m][keys[1]]) - float(gains[m][keys[0]]) for m in names])
-    size = np.array([float(models[m]["Model Size (B)"]) for m in names])
-    want, tol = v["expected"], v["tolerance"]["abs"]
-    assert int((delta <= 0).sum()) == want["nonpositive"]
-    line = stats.fit_family("loglinear", size, delta, np.ones(delta.size))
-    power = stats.fit_family("power", size, delta, np.ones(delta.size))
-    _close(float(stats.r_squared(delta, line.fitted)), want["R2_loglinear_lnN"], tol)
-    _close(float(stats.r_squared(delta, power.fitted)), want["R2_power_N"], tol)
-    _close(power.parameter("alpha"), want["alpha_power"], tol)
+
+    def column(table: dict[str, dict[str, str]], key: str) -> np.ndarray:
+        return np.array([float(table[m][key] or "nan") for m in names])
+
+    delta = column(gains, vote) - column(gains, first)
+    size, flops = column(models, "Model Size (B)"), column(models, "FLOPs (1E21)")
+    known = ~np.isnan(flops)
+    greedy = column(gains, "gsm8k_cot_8_exact_match,flexible-extract")
+    strict = column(gains, f"{stem}score-first")
+
+    def r2(name: str, x: np.ndarray, y: np.ndarray) -> float:
+        return float(stats.r_squared(y, stats.fit_family(name, x, y, np.ones(y.size)).fitted))
+
+    found = {
+        "nonpositive": int((delta <= 0).sum()),
+        "corr_delta_lnN": float(np.corrcoef(delta, np.log(size))[0, 1]),
+        "R2_loglinear_lnN": r2("loglinear", size, delta),
+        "R2_power_N": r2("power", size, delta),
+        "alpha_power": stats.fit_family("power", size, delta, np.ones(delta.size)).theta[1],
+        "R2_loglinear_lnFLOPs": r2("loglinear", flops[known], delta[known]),
+        # Accuracy enters as it is: the family takes logarithms.
+        "R2_quadratic_independent_acc": r2("quadratic", np.exp(greedy), delta),
+        "strict_vs_flexible_gap_max": float(np.abs(column(gains, first) - strict).max()),
+    }
+    assert found.keys() == v["expected"].keys()
+    for key, value in v["expected"].items():
+        _close(found[key], value, v["tolerance"]["abs"])
 
 
 CHECKS: dict[str, Callable[[Vector], None]] = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, chdtrc
 
-from deltascale.stats.families import FamilyName, Fit, as_covariance
+from deltascale.stats.families import FamilyName, Fit, as_covariance, fit_family
 from deltascale.stats.scaling import Comparison, Exponent, vertex
 
 __all__ = [
@@ -153,7 +153,7 @@ def r2_gate(
         failures.append(f"sizes span {_decades(fit.size):.2f} decades, fewer than 1.5")
     if points_dropped:
         failures.append(f"{points_dropped} models were dropped")
-    if not scatter_reported and float(chdtrc(fit.df, fit.misfit)) <= 0.05:
+    if not scatter_reported and _misfit_p_without_scatter(fit) <= 0.05:
         failures.append("the family misfits at p <= .05 and tau is not reported")
     if not score.delta_aicc <= 2:
         failures.append(f"another family is {score.delta_aicc:.1f} better in AICc")
@@ -233,6 +233,13 @@ def _of_leverage(hat_M: FloatArray, provider_M: Sequence[str] | None) -> list[Ca
         if max(share.values()) > 0.6:
             found.append(Caution("one_provider_decides", max(share.values()), 0.6))
     return found
+
+
+def _misfit_p_without_scatter(fit: Fit) -> float:
+    """Chi-square goodness of fit of the same family when sampling is the only error."""
+    errors = fit.total - fit.tau2 * np.eye(fit.models)
+    exact = fit_family(fit.family.name, fit.size, fit.observed, errors)
+    return float(chdtrc(exact.df, exact.misfit)) if exact.df > 0 else math.nan
 
 
 def _decades(size: FloatArray) -> float:

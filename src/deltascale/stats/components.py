@@ -123,7 +123,7 @@ def held_out_providers(
     for group in np.unique(provider):
         out = provider == group
         rest = np.ix_(~out, ~out)
-        if np.count_nonzero(~out) <= FAMILIES[name].k:
+        if np.count_nonzero(~out) < FAMILIES[name].fewest_models:
             continue
         fits = [
             fit_family(family, size[~out], delta[~out], cov[rest], tau2=tau2)

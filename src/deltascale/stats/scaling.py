@@ -247,18 +247,18 @@ def exponent(
     As alpha grows only the largest model (or as it falls the least) keeps a delta: the misfit's
     limits there decide whether the set has an end.
 
-    Raises ValueError as `fit_family`, or for fewer than three models.
+    Raises ValueError as `fit_family`, or for fewer than four models.
     Source: profile likelihood as Venzon & Moolgavkar 1988, Applied Statistics 37:87; Birge 1932,
     Physical Review 40:207 for q; the combination is ours.
     """
     size = np.asarray(size_M, dtype=np.float64)
+    if size.size < FAMILIES["power"].fewest_models:
+        raise ValueError(f"an exponent is fitted from four models up, not {size.size}")
     if estimand == "E1":
         tau2 = 0.0
     elif tau2 is None:
         tau2 = between_model_variance(size, delta_M, cov_MM, family="power").value
     fit = fit_family("power", size, delta_M, cov_MM, tau2=tau2)
-    if fit.df < 1:
-        raise ValueError("an exponent's set needs three models")
     allowed = float(chdtri(1, 1 - level))
     if estimand == "E2":
         allowed = fit.dispersion * float(fdtri(1, fit.df, level))

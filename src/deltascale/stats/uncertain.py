@@ -40,7 +40,7 @@ class AlphaBounds:
     starts: int  # how many corners (or draws)
     corners: bool  # every corner of the intervals, else log-uniform draws within them
     undisclosed: int
-    disclosed_only: float  # alpha of the models with known sizes; NaN for fewer than three
+    disclosed_only: float  # alpha of the models with known sizes; NaN for fewer than four
     at_limit: bool  # an exponent reached +-3, the end of the range searched
 
 
@@ -122,7 +122,7 @@ def alpha_bounds(
     greatest = _climb(alphas, place, first)
     known = low == high
     alone = math.nan
-    if known.sum() >= 3:
+    if known.sum() >= FAMILIES["power"].fewest_models:
         cov = as_covariance(cov_MM, delta.size)[np.ix_(known, known)]
         alone = fit_family("power", low[known], delta[known], cov, tau2=tau2).parameter("alpha")
     return AlphaBounds(
