@@ -26,6 +26,7 @@ __all__ = [
     "known_size",
     "outcomes",
     "repeated",
+    "size_range",
     "withheld",
 ]
 
@@ -169,6 +170,17 @@ def known_size(model: ModelSpec) -> float | None:
     return size.parameters if size.source in ("published", "simulated") else None
 
 
+def size_range(model: ModelSpec, *, estimated: bool) -> tuple[float, float] | None:
+    """Where a size may lie: one point where it is known, an interval where it is estimated."""
+    known = known_size(model)
+    if known is not None:
+        return known, known
+    size = model.size
+    if not estimated or size.low is None or size.high is None:
+        return None
+    return size.low, size.high
+
+
 def _place(arm: Arm, study: Study) -> tuple[str, int, float, float, str]:
     """By dataset, protocol as listed, temperature, and size with the unknown ones last."""
     size = arm.model.size.parameters
@@ -189,8 +201,7 @@ def _regime(protocol: str) -> Regime:
 
 
 def _asked_again(frame: Frame, c: int) -> NDArray[np.bool_]:
-    n_more_IE = frame.n_calls_CIET[c, :, :, 1:].sum(axis=-1)
-    return np.greater(n_more_IE, 0) & frame.planned_CIE[c]
+    return np.asarray(frame.n_calls_CIET[c, :, :, 1:].any(axis=-1) & frame.planned_CIE[c])
 
 
 def _right_ones_asked(frame: Frame, c: int) -> bool:

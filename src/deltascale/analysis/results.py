@@ -50,6 +50,7 @@ class Settings:
     that still counts as no effect. `usd_per_corrected` are worths, in dollars, of one more right
     answer. `price_mix` is input tokens to output tokens where models are ordered by price.
     `estimated_sizes` lets sizes that are only estimated enter, as intervals.
+    `error_rate` fits the error-rate form too, which takes a second a protocol.
     `zone` is the electricity mix of the carbon figures (ISO 3166-1 alpha-3; WOR: the world's).
     """
 
@@ -58,6 +59,7 @@ class Settings:
     seed: int = 0
     margin: float = 0.01
     estimated_sizes: bool = False
+    error_rate: bool = False
     usd_per_corrected: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
     price_mix: tuple[int, int] = (3, 1)
     zone: str = "WOR"

@@ -1,0 +1,150 @@
+"""The joint bootstrap of a study: the same resampled items for every cell, so that any two may be
+compared, and any function of their means has an interval."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltascale.analysis.arms import Arm
+from deltascale.analysis.results import Settings, estimate
+from deltascale.records import Estimate
+from deltascale.stats.resampling import bootstrap_means, percentile_interval, stratum
+
+__all__ = ["Joint", "Quantity", "resample"]
+
+Floats = NDArray[np.float64]
+Quantity: TypeAlias = Literal[
+    "first",
+    "last",
+    "fixed",
+    "broken",
+    "cost_first",
+    "cost_extra",
+    "null_fixed",
+    "null_wrong",
+    "null_stayed",
+    "null_right",
+]
+_EVERY: tuple[Quantity, ...] = ("first", "last", "fixed", "broken", "cost_first", "cost_extra")
+_NULL: tuple[Quantity, ...] = ("null_fixed", "null_wrong", "null_stayed", "null_right")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joint:
+    """B joint replicates of every cell's means."""
+
+    settings: Settings
+    replicate_BDQ: Floats
+    columns: Mapping[tuple[str, Quantity], tuple[int, int]]
+
+    @property
+    def method(self) -> str:
+        return (
+            f"joint cluster bootstrap, percentile, {self.settings.replicates} replicates, "
+            f"seed {self.settings.seed}"
+        )
+
+    def draws(self, arm: Arm, quantity: Quantity) -> Floats:
+        """(B,) replicates of one mean. `null_*` only for an arm of `resample`."""
+        d, q = self.columns[arm.cell.id, quantity]
+        return self.replicate_BDQ[:, d, q]
+
+    def delta(self, arm: Arm) -> Floats:
+        return self.draws(arm, "last") - self.draws(arm, "first")
+
+    def table(self, arm: Arm) -> Floats:
+        """(B, 4) shares that stayed right, were fixed, were broken, stayed wrong."""
+        first, fixed, broken = (self.draws(arm, name) for name in ("first", "fixed", "broken"))
+        return np.stack([first - broken, fixed, broken, 1 - first - fixed], axis=-1)
+
+    def macro(self, members: Sequence[Arm], quantity: Quantity) -> Floats:
+        """(B,) mean over datasets of one quantity, one arm a dataset."""
+        return np.asarray(np.mean([self.draws(arm, quantity) for arm in members], axis=0))
+
+    def estimate(
+        self,
+        estimand: str,
+        value: float,
+        replicate_B: Floats,
+        *,
+        n: int,
+        n_missing: int = 0,
+        unit: str = "share",
+        note: str = "",
+    ) -> Estimate:
+        """A value with the percentile interval of its replicates."""
+        finite = replicate_B[np.isfinite(replicate_B)]
+        interval = percentile_interval(finite, level=self.settings.level).interval
+        return estimate(
+            estimand,
+            value,
+            interval,
+            n=n,
+            n_missing=n_missing,
+            unit=unit,
+            method=self.method,
+            level=self.settings.level,
+            note=note,
+        )
+
+
+def resample(found: Sequence[Arm], settings: Settings) -> Joint:
+    """Resample every dataset's clusters once, for all cells together."""
+    by_dataset: dict[str, list[Arm]] = {}
+    for arm in found:
+        by_dataset.setdefault(arm.cell.dataset, []).append(arm)
+    columns: dict[tuple[str, Quantity], tuple[int, int]] = {}
+    strata = []
+    wide = max((len(_EVERY) * len(m) + len(_NULL) * len(m) for m in by_dataset.values()), default=0)
+    for d, (dataset, members) in enumerate(by_dataset.items()):
+        value_SQ = np.full((len(members[0].planned_S), wide), np.nan)
+        q = 0
+        for arm in members:
+            for name, values in _values(arm).items():
+                value_SQ[:, q] = values
+                columns[arm.cell.id, name] = d, q
+                q += 1
+        # Keyed by name: a dataset's draws do not depend on which others are in the study.
+        key = zlib.crc32(dataset.encode())
+        strata.append(stratum(value_SQ, cluster_I=members[0].cluster_S, key=key))
+    if not strata:
+        return Joint(settings, np.empty((settings.replicates, 0, 0)), {})
+    replicates = bootstrap_means(strata, seed=settings.seed, replicates=settings.replicates)
+    return Joint(settings, replicates, columns)
+
+
+def _values(arm: Arm) -> dict[Quantity, Floats]:
+    known = arm.known
+    first, last = (np.where(known, score, np.nan) for score in (arm.first, arm.last))
+    found: dict[Quantity, Floats] = {
+        "first": first,
+        "last": last,
+        "fixed": np.where(known, (last > first).astype(np.float64), np.nan),
+        "broken": np.where(known, (last < first).astype(np.float64), np.nan),
+        "cost_first": arm.cost_usd(0, 0),
+        "cost_extra": arm.cost_usd(1, arm.frame.n_turns - 1),
+    }
+    if arm.cell.protocol == "resample" and arm.binary:
+        found |= dict(zip(_NULL, null_sums(arm), strict=True))
+    return found
+
+
+def null_sums(arm: Arm) -> tuple[Floats, Floats, Floats, Floats]:
+    """Per sample of `resample`, the terms of the flip rates that answering afresh shows.
+
+    K draws of one item in one epoch with s right: s(K-s)/(K-1) of them flip to right out of K-s
+    wrong ones, s(s-1)/(K-1) stay right out of s. NaN with fewer than two draws.
+    """
+    k = (~np.isnan(arm.score_ST)).sum(axis=1).astype(np.float64)
+    s = np.nansum(arm.score_ST, axis=1)
+    several = k >= 2
+    more = np.maximum(k - 1, 1)
+    terms = s * (k - s) / more, k - s, s * (s - 1) / more, s
+    first, second, third, fourth = (np.where(several, term, np.nan) for term in terms)
+    return first, second, third, fourth
