@@ -1,10 +1,94 @@
 """From frames to estimates: which question, which estimator. Reads no ledger and prints nothing.
 
-`analyse` answers everything; each module answers one question and may be called alone, from a
-notebook as well, with frames (or arms made of them) and a study.
+`analyse` answers everything. Each module answers one question and may be called alone, from a
+notebook too: `arms.arms(frames, study)` first, then `joint.resample`, and what is wanted of
+`flips`, `contrasts`, `scaling`, `cost`, `sensitivity` and `generalisation`.
 """
 
-from deltascale.analysis.deltas import cells, turns
-from deltascale.analysis.results import CellResult, Results, Settings, TurnResult
+from collections.abc import Sequence
 
-__all__ = ["CellResult", "Results", "Settings", "TurnResult", "cells", "turns"]
+from deltascale.analysis import (
+    arms,
+    caveats,
+    claims,
+    contrasts,
+    cost,
+    deltas,
+    flips,
+    generalisation,
+    joint,
+    scaling,
+    sensitivity,
+)
+from deltascale.analysis.deltas import cells, turns
+from deltascale.analysis.results import (
+    Caveat,
+    CellResult,
+    Claim,
+    Finding,
+    Foretold,
+    FormFit,
+    FrontierPoint,
+    Results,
+    Settings,
+    TurnResult,
+)
+from deltascale.frame import Frame
+from deltascale.ledger import Spent
+from deltascale.records import Study
+
+__all__ = [
+    "Caveat",
+    "CellResult",
+    "Claim",
+    "Finding",
+    "Foretold",
+    "FormFit",
+    "FrontierPoint",
+    "Results",
+    "Settings",
+    "TurnResult",
+    "analyse",
+    "cells",
+    "turns",
+]
+
+
+def analyse(
+    frames: Sequence[Frame],
+    study: Study,
+    *,
+    spent: Spent | None = None,
+    settings: Settings | None = None,
+) -> Results:
+    """Everything that a study's frames can tell. The same frames and settings give the same bytes.
+
+    `spent` is what the ledger says was paid; without it that row is missing from the costs.
+    """
+    chosen = settings or Settings()
+    found = arms.arms(frames, study)
+    drawn = joint.resample(found, chosen)
+    of_cells = deltas.of_arms(found, chosen)
+    between = contrasts.contrasts(found, chosen)
+    fits = scaling.scale(found, drawn)
+    sensitive = sensitivity.sensitivity(found, drawn)
+    general = tuple(generalisation.generalisation(found, fits, chosen))
+    money = () if spent is None else tuple(cost.paid(spent, found))
+    return Results(
+        study=study,
+        cells=of_cells,
+        turns=tuple(turns(frames, chosen)),
+        spent=spent or Spent(0, 0, 0, 0),
+        settings=chosen,
+        flips=tuple(flips.flips(found, drawn)),
+        contrasts=between,
+        scaling=tuple(row for one in fits for row in scaling.describe(one, chosen)),
+        predictions=tuple(row for one in fits for row in scaling.foretell(one, chosen)),
+        costs=(*cost.costs(found, drawn), *money),
+        frontier=tuple(cost.frontier(found, drawn)),
+        thresholds=tuple(cost.thresholds(fits, drawn)),
+        sensitivity=sensitive,
+        generalisation=general,
+        warnings=caveats.caveats(found, of_cells, fits, sensitive, chosen),
+        claims=claims.claims(of_cells, between, fits, general),
+    )

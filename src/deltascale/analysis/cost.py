@@ -42,7 +42,7 @@ __all__ = ["FIRST_ANSWER", "costs", "frontier", "paid", "thresholds"]
 Floats = NDArray[np.float64]
 
 FIRST_ANSWER = "first answer"
-_SIZES = 201
+_SIZES = 101
 
 
 def costs(found: Sequence[Arm], joint: Joint) -> Iterator[Finding]:
@@ -265,21 +265,24 @@ def thresholds(scaled: Sequence[Scaled], joint: Joint) -> Iterator[Finding]:
     """The sizes at which correction may as well pay as not, for each worth of a right answer; and
     those at which it helps at all. A set: it may be empty, endless, or in two pieces."""
     for one in scaled:
+        grid = np.geomspace(one.panel.size_M.min(), one.panel.size_M.max(), _SIZES)
+        delta_BK = None if one.drawn is None else one.drawn.predict_chosen(grid)
         for usd in (math.inf, *joint.settings.usd_per_corrected):
-            yield _threshold(one, usd, joint)
+            yield _threshold(one, usd, joint, grid, delta_BK)
 
 
-def _threshold(one: Scaled, usd: float, joint: Joint) -> Finding:
+def _threshold(
+    one: Scaled, usd: float, joint: Joint, grid: Floats, delta_BK: Floats | None
+) -> Finding:
     words = "helps" if math.isinf(usd) else f"pays at ${usd:g} a right answer"
     quantity = "break_even_size" if math.isinf(usd) else f"break_even_size_at_{usd:g}"
     estimand = f"{E2}: size from which correction {words}"
     n = len(one.panel.models)
-    if one.comparison is None or one.drawn is None:
+    if one.comparison is None or delta_BK is None:
         why = one.refused or "fewer than six models: no bootstrap of models"
         refused = estimate(estimand, math.nan, n=n, unit="parameters", note=why)
         return Finding(quantity, refused, "", one.panel.of, one.protocol, one.temperature)
     size = one.panel.size_M
-    grid = np.geomspace(size.min(), size.max(), _SIZES)
     cost_BM = np.mean(
         [
             np.stack([joint.draws(arm, "cost_extra") for arm in own], axis=1)
@@ -287,7 +290,7 @@ def _threshold(one: Scaled, usd: float, joint: Joint) -> Finding:
         ],
         axis=0,
     )
-    net_K, net_BK = one.comparison.best.fit.predict(grid), one.drawn.predict_chosen(grid)
+    net_K, net_BK = one.comparison.best.fit.predict(grid), delta_BK
     note = ""
     if not math.isinf(usd) and np.all(cost_BM > 0):
         mean_M = np.nanmean(cost_BM, axis=0)

@@ -1,0 +1,175 @@
+"""Signs that a number is an artefact, and limits of what may be claimed: a study's warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from deltascale.analysis.arms import Arm, repeated
+from deltascale.analysis.results import Caveat, CellResult, Finding, Settings
+from deltascale.analysis.scaling import Scaled
+from deltascale.stats.checks import accuracy_step, missingness, near_ceiling
+from deltascale.stats.paired import smallest_exact_p
+
+__all__ = ["caveats"]
+
+_STEP_ALPHA = 0.001
+_MISSING = 0.02
+
+
+def caveats(
+    found: Sequence[Arm],
+    cells: Sequence[CellResult],
+    scaled: Sequence[Scaled],
+    sensitivity: Sequence[Finding],
+    settings: Settings,
+) -> tuple[Caveat, ...]:
+    """Every reason to trust or claim less, the weightiest first, each kind together."""
+    rows = [
+        *(row for arm, cell in zip(found, cells, strict=True) for row in _of_cell(arm, cell)),
+        *_of_first_answers(found),
+        *_of_controls(found),
+        *_of_fits(scaled),
+        *_of_scorers(sensitivity),
+        *_of_study(found, settings),
+    ]
+    order = {code: place for place, code in enumerate(dict.fromkeys(row.code for row in rows))}
+    return tuple(sorted(rows, key=lambda row: (row.weight, order[row.code])))
+
+
+def _name(arm: Arm) -> str:
+    cell = arm.cell
+    return f"{cell.model}, {cell.dataset}, {cell.protocol}, temperature {cell.temperature:g}"
+
+
+def _of_cell(arm: Arm, cell: CellResult) -> Iterator[Caveat]:
+    about = _name(arm)
+    if cell.withheld:
+        yield Caveat(0, "replies_are_no_answers", about, f"nothing is estimated: {cell.withheld}")
+        return
+    if cell.gate == "oracle-like":
+        yield Caveat(
+            1, "oracle_like", about,
+            "no answer that was right at first got a further call: delta can't be negative, so the "
+            "cell is kept with the oracles",
+        )  # fmt: skip
+    yield from _of_missing(arm, cell, about)
+    if cell.first.value is not None and near_ceiling(cell.first.value):
+        left = 100 * (1 - cell.first.value)
+        yield Caveat(2, "ceiling", about, f"only {left:.1f} points are left to win")
+    flips = (cell.fixed or 0) + (cell.broken or 0)
+    if cell.fixed is not None and not cell.gate and 0 < flips <= 5:
+        least = smallest_exact_p(flips)
+        yield Caveat(
+            2, "few_flips", about,
+            f"{flips} answers flipped: an exact test can't give p below {least:.3g}",
+        )  # fmt: skip
+    if cell.disagree and not cell.gate:
+        yield Caveat(
+            2, "intervals_disagree", about,
+            "headline, Newcombe and bootstrap limits differ by over a quarter of the width",
+        )  # fmt: skip
+    yield from _of_replies(arm, about)
+
+
+def _of_missing(arm: Arm, cell: CellResult, about: str) -> Iterator[Caveat]:
+    if not cell.n_missing:
+        return
+    share = cell.n_missing / cell.n_samples
+    low, high = cell.worst.value, cell.best.value
+    if low is not None and high is not None and low <= 0 <= high and low != high:
+        yield Caveat(
+            1, "sign_depends_on_missing", about,
+            f"{cell.n_missing} of {cell.n_samples} samples are missing; with them delta is "
+            f"anywhere in {100 * low:+.1f} to {100 * high:+.1f} points",
+        )  # fmt: skip
+    elif share > _MISSING:
+        text = f"{cell.n_missing} of {cell.n_samples} samples are missing"
+        yield Caveat(1, "missing", about, text)
+    if arm.binary:
+        found = missingness(arm.first[arm.planned_S], arm.last[arm.planned_S])
+        if found.flagged:
+            yield Caveat(
+                1, "missing_depends_on_first", about,
+                f"last answers are missing after {100 * found.missing_after_right:.1f} % of right "
+                f"and {100 * found.missing_after_wrong:.1f} % of wrong first ones "
+                f"(p = {found.p_value:.2g})",
+            )  # fmt: skip
+
+
+def _of_replies(arm: Arm, about: str) -> Iterator[Caveat]:
+    """One text for half of the items, though not so wrong that it is withheld."""
+    for turn in (0, arm.frame.n_turns - 1):
+        reply_IE = arm.frame.reply_CIET[arm.c, :, :, turn]
+        at_IE = arm.frame.planned_CIE[arm.c] & (reply_IE >= 0)
+        if at_IE.any(axis=1).sum() < 10:
+            continue
+        n_items, n, right = repeated(arm.frame, arm.c, turn, at_IE)
+        if 2 * n_items >= n:
+            yield Caveat(
+                1, "one_reply", about,
+                f"{n_items} of {n} items got one and the same reply at turn {turn}, right for "
+                f"{100 * right:.0f} % of them",
+            )  # fmt: skip
+
+
+def _of_first_answers(found: Sequence[Arm]) -> Iterator[Caveat]:
+    """A sudden change of level along the items; first answers are shared, so once a model."""
+    seen = set()
+    for arm in found:
+        key = arm.cell.model, arm.cell.dataset, arm.cell.temperature
+        if key in seen or arm.withheld:
+            continue
+        seen.add(key)
+        step = accuracy_step(arm.first)
+        if step.p_value < _STEP_ALPHA:
+            yield Caveat(
+                1, "accuracy_step", _name(arm),
+                f"first accuracy goes from {100 * step.before:.1f} to {100 * step.after:.1f} % "
+                f"after {step.at} samples: did the server change, or are the items sorted?",
+            )  # fmt: skip
+
+
+def _of_controls(found: Sequence[Arm]) -> Iterator[Caveat]:
+    protocols = {arm.cell.protocol for arm in found}
+    if found and "resample" not in protocols:
+        yield Caveat(
+            1, "no_null", "",
+            "no `resample` arm: what answering afresh would flip is not known, nor what voting "
+            "would buy",
+        )  # fmt: skip
+    if any(arm.cell.temperature == 0 for arm in found) and protocols & {"resample", "vote"}:
+        yield Caveat(
+            1, "temperature_0", "",
+            "at temperature 0 the controls `resample` and `vote` repeat one answer",
+        )  # fmt: skip
+
+
+def _of_fits(scaled: Sequence[Scaled]) -> Iterator[Caveat]:
+    for one in scaled:
+        about = f"{one.protocol}, {one.panel.of}, temperature {one.temperature:g}"
+        for caution in one.cautions:
+            # A vertex outside only says which number is not printed.
+            weight = 2 if caution.code in ("vertex_outside", "floor_confounded") else 1
+            yield Caveat(weight, caution.code, about, caution.text)
+
+
+def _of_scorers(sensitivity: Sequence[Finding]) -> Iterator[Caveat]:
+    for row in sensitivity:
+        if row.quantity.startswith("delta_by_") and "standard error" in row.estimate.note:
+            about = f"{row.model}, {row.dataset}, {row.protocol}, temperature {row.temperature:g}"
+            text = f"by scorer `{row.versus}` delta {row.estimate.note}: no headline"
+            yield Caveat(0, "scorers_disagree", about, text)
+
+
+def _of_study(found: Sequence[Arm], settings: Settings) -> Iterator[Caveat]:
+    hidden = sorted(
+        {arm.cell.model for arm in found if arm.model.size.source not in ("published", "simulated")}
+    )
+    if hidden:
+        how = "as intervals only" if settings.estimated_sizes else "left out of every fit"
+        text = f"{len(hidden)} models of unpublished size, {how}: {', '.join(hidden)}"
+        yield Caveat(1, "unpublished_sizes", "", text)
+    if found and not np.any([arm.known.any() for arm in found]):
+        yield Caveat(0, "nothing_known", "", "no cell has a complete pair of answers")

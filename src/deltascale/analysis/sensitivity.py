@@ -1,0 +1,267 @@
+"""What else a delta depends on: temperature, turns, the scorer, the draw, and what "size" means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deltascale.analysis.arms import Arm, groups, is_binary
+from deltascale.analysis.contrasts import Panel, adjusted, panels
+from deltascale.analysis.joint import Joint
+from deltascale.analysis.results import E1, E2, Finding, Settings, estimate
+from deltascale.records import ModelSpec
+from deltascale.stats.checks import extraction_split
+from deltascale.stats.clustered import clustered_mean, t_p_value
+from deltascale.stats.components import disagreement_rate
+from deltascale.stats.resampling import percentile_interval
+from deltascale.stats.scaling import between_model_variance
+from deltascale.stats.uncertain import alpha_bounds, axis_league, resampled_exponents
+
+__all__ = ["sensitivity"]
+
+Floats = NDArray[np.float64]
+
+_NO_SCORES = frozenset({"unscorable"})
+"""Secondary values that say something of the comparison, not whether the answer is right."""
+
+
+def sensitivity(found: Sequence[Arm], joint: Joint) -> tuple[Finding, ...]:
+    """Each factor's own rows; the tests among temperatures, and among turns, adjusted by BH."""
+    settings = joint.settings
+    rows = [
+        *adjusted(list(_temperatures(found, settings)), "temperatures", holm=False),
+        *adjusted(list(_turns(found, settings)), "turn after turn", holm=False),
+    ]
+    for arm in found:
+        if arm.known.sum() > 1:
+            rows += _scorers(arm, settings)
+            rows += _draws(arm)
+    for (protocol, temperature), by_dataset in groups(found).items():
+        if protocol != "resample":
+            rows += _axes(protocol, temperature, by_dataset, found, settings)
+            if settings.estimated_sizes:
+                rows += _sizes(protocol, temperature, by_dataset, joint)
+    return tuple(rows)
+
+
+def _difference(
+    arm: Arm, values: Floats, quantity: str, estimand: str, versus: str, settings: Settings
+) -> Iterator[Finding]:
+    if not (~np.isnan(values)).sum() > 1:
+        return
+    mean = clustered_mean(values, arm.cluster_S, level=settings.level)
+    p = t_p_value(mean.estimate, mean.se_cr1, mean.clusters - 1)
+    found = estimate(
+        f"{E1}: {estimand}",
+        mean.estimate,
+        mean.interval,
+        n=mean.n,
+        n_missing=arm.n_missing,
+        method="paired, CR1 t",
+        level=settings.level,
+    )
+    cell = arm.cell
+    yield Finding(
+        quantity, found, cell.model, cell.dataset, cell.protocol, cell.temperature, versus,
+        None if math.isnan(p) else p,
+    )  # fmt: skip
+
+
+def _temperatures(found: Sequence[Arm], settings: Settings) -> Iterator[Finding]:
+    """Delta at each temperature less that at the next lower one, on the same items."""
+    rows: dict[tuple[str, str, str], list[Arm]] = {}
+    for arm in found:
+        if not arm.gate:
+            key = arm.cell.dataset, arm.cell.protocol, arm.cell.model
+            rows.setdefault(key, []).append(arm)
+    for own in rows.values():
+        for low, high in pairwise(sorted(own, key=lambda arm: arm.cell.temperature)):
+            yield from _difference(
+                high, high.d - low.d, "delta_difference",
+                "delta less that at the lower temperature",
+                f"temperature {low.cell.temperature:g}", settings,
+            )  # fmt: skip
+
+
+def _turns(found: Sequence[Arm], settings: Settings) -> Iterator[Finding]:
+    """What each turn after the second adds to the one before it."""
+    for arm in found:
+        if arm.gate or arm.cell.protocol == "resample":
+            continue
+        for turn in range(2, arm.frame.n_turns):
+            yield from _difference(
+                arm, arm.score_ST[:, turn] - arm.score_ST[:, turn - 1], f"gain_of_turn_{turn}",
+                f"accuracy at turn {turn} less turn {turn - 1}", f"turn {turn - 1}", settings,
+            )  # fmt: skip
+
+
+def _scorers(arm: Arm, settings: Settings) -> Iterator[Finding]:
+    """Delta under each second scorer that judges every answer, and how much of it is format."""
+    outcome_ST = arm.frame.outcome_CIET[arm.c].reshape(arm.score_ST.shape)
+    for name, score_CIET in arm.frame.others.items():
+        if name in _NO_SCORES:
+            continue
+        other = score_CIET[arm.c].reshape(arm.score_ST.shape)
+        # A reply without an answer has no second scores: it is wrong by every scorer.
+        other = np.where(np.isnan(other) & (outcome_ST != 0), 0.0, other)
+        other = np.where(np.isnan(arm.score_ST), np.nan, other)
+        first, last = other[:, 0], other[:, -1]
+        used = arm.known & ~np.isnan(first) & ~np.isnan(last)
+        if not used.any() or np.isnan(score_CIET[arm.c]).all() or not arm.binary:
+            continue
+        if not (is_binary(first[used]) and is_binary(last[used])):
+            continue
+        unparsed = outcome_ST[:, 0] != 0
+        split = extraction_split(
+            arm.first, arm.last, first, last, first_unparsed_I=unparsed, cluster_I=arm.cluster_S
+        )
+        n = int(used.sum())
+        said = f"differs from the headline by {100 * (split.flexible - split.strict):+.2f} points"
+        for quantity, words, value, note in (
+            (f"delta_by_{name}", f"delta as `{name}` scores it", split.flexible,
+             said + (", more than its standard error" if split.blocked else "")),
+            (f"delta_content_{name}", f"part of delta that `{name}` reads alike", split.content,
+             ""),
+            (f"delta_format_{name}", f"part of delta from answers that `{name}` reads otherwise, "
+             "or that held none at first", split.format, ""),
+        ):  # fmt: skip
+            cell = arm.cell
+            found = estimate(
+                f"{E1}: {words}", value, n=n, n_missing=arm.n_missing, method="two extractions",
+                level=settings.level, note=note,
+            )  # fmt: skip
+            yield Finding(
+                quantity, found, cell.model, cell.dataset, cell.protocol, cell.temperature, name
+            )
+
+
+def _draws(arm: Arm) -> Iterator[Finding]:
+    """How often the first answer differs from one run to the next; at temperature 0 too."""
+    answer_IE = arm.frame.answer_CIET[arm.c, :, :, 0]
+    known_IE = ~np.isnan(arm.score_ST[:, 0].reshape(answer_IE.shape))
+    if answer_IE.shape[1] < 2:
+        return
+    both = known_IE[:, 0] & known_IE[:, 1]
+    if both.any():
+        share = disagreement_rate(answer_IE[both, 0], answer_IE[both, 1])
+        found = estimate(
+            f"{E1}: share of items whose first answer differs between two epochs",
+            share, n=int(both.sum()), method="epochs 0 and 1",
+        )  # fmt: skip
+        cell = arm.cell
+        yield Finding(
+            "answer_disagreement", found, cell.model, cell.dataset, cell.protocol, cell.temperature
+        )
+
+
+# --- what "size" means ---------------------------------------------------------------------------
+
+
+def _axes(
+    protocol: str,
+    temperature: float,
+    by_dataset: Mapping[str, Sequence[Arm]],
+    found: Sequence[Arm],
+    settings: Settings,
+) -> Iterator[Finding]:
+    """The league of x-axes: how well each foretells the delta of a model left out.
+
+    Capability is the first accuracy on the study's other datasets, never on the same answers.
+    Training FLOPs are no axis here: the catalogue has no training tokens.
+    """
+    for panel in panels(by_dataset):
+        if len(panel.datasets) > 1 or len(np.unique(panel.size_M)) < 4:
+            continue
+        axes = {"ln parameters": np.log(panel.size_M)}
+        axes["ln active parameters"] = np.log(
+            [m.size.active or m.size.parameters or math.nan for m in panel.models]
+        )
+        price = np.array([_blended(model, settings) for model in panel.models])
+        axes["ln price"] = np.log(price, out=np.full(price.shape, np.nan), where=price > 0)
+        elsewhere = _capability(panel, temperature, found)
+        if elsewhere is not None:
+            axes["accuracy on other datasets"] = elsewhere
+        axes = {name: x for name, x in axes.items() if not np.isnan(x).any() and np.ptp(x) > 1e-9}
+        active = axes.get("ln active parameters")
+        if active is not None and np.array_equal(active, np.log(panel.size_M)):
+            del axes["ln active parameters"]
+        league = axis_league(
+            np.stack(list(axes.values())), panel.delta_M, panel.cov_MM, names=list(axes)
+        )
+        for place, score in enumerate(league, start=1):
+            for form, rmse in (("line", score.rmse_loglinear), ("parabola", score.rmse_quadratic)):
+                made = estimate(
+                    f"{E2}: error of foretelling a model left out, a {form} in {score.name}",
+                    rmse, n=score.models, method="leave one model out", unit="share",
+                    note=f"place {place} of {len(league)}",
+                )  # fmt: skip
+                yield Finding(
+                    f"axis_rmse_{form}", made, "", panel.of, protocol, temperature, score.name
+                )
+
+
+def _blended(model: ModelSpec, settings: Settings) -> float:
+    """Dollars per million tokens at the fixed mix of input and output."""
+    inputs, outputs = settings.price_mix
+    price = model.price
+    total = inputs * price.input_nusd_per_ktok + outputs * price.output_nusd_per_ktok
+    return total / (inputs + outputs) / 1e6
+
+
+def _capability(panel: Panel, temperature: float, found: Sequence[Arm]) -> Floats | None:
+    """Accuracy at turn 0 over the other datasets, a dataset once; None where a model has none."""
+    first: dict[str, dict[str, float]] = {}
+    for arm in found:
+        if arm.cell.dataset not in panel.datasets and arm.cell.temperature == temperature:
+            there = arm.first[~np.isnan(arm.first)]
+            if there.size:
+                own = first.setdefault(arm.cell.model, {})
+                own.setdefault(arm.cell.dataset, float(there.mean()))
+    shared = [set(first.get(model.id, {})) for model in panel.models]
+    common = set.intersection(*shared)
+    if not common:
+        return None
+    return np.array([np.mean([first[m.id][d] for d in sorted(common)]) for m in panel.models])
+
+
+def _sizes(
+    protocol: str, temperature: float, by_dataset: Mapping[str, Sequence[Arm]], joint: Joint
+) -> Iterator[Finding]:
+    """The exponent with estimated sizes in it: its bounds first, then everything resampled."""
+    for panel in panels(by_dataset, estimated=True):
+        n_open = int((panel.low_M < panel.high_M).sum())
+        if not n_open or len(panel.models) < 4:
+            continue
+        tau2 = between_model_variance(panel.size_M, panel.delta_M, panel.cov_MM).value
+        args = panel.low_M, panel.high_M
+        bounds = alpha_bounds(
+            *args, panel.delta_M, panel.cov_MM, tau2=tau2, seed=joint.settings.seed
+        )
+        per_dataset = [
+            np.stack([joint.delta(arm) for arm in own], axis=1) for own in panel.members.values()
+        ]
+        delta_BM = np.asarray(np.mean(per_dataset, axis=0))
+        alpha_B = resampled_exponents(
+            *args, delta_BM, panel.cov_MM, tau2=tau2, seed=joint.settings.seed
+        )
+        spread = percentile_interval(alpha_B, level=joint.settings.level).interval
+        n = len(panel.models)
+        note = f"{n_open} of {n} sizes are estimates" + (
+            "; an exponent reached ±3" if bounds.at_limit else ""
+        )
+        for quantity, words, value, limits, method in (
+            ("alpha_bounds", "least and greatest exponent over the size intervals", math.nan,
+             (bounds.low, bounds.high), "partial identification"),
+            ("alpha_resampled", "exponent, sizes, items and models drawn",
+             float(np.median(alpha_B)), spread, joint.method),
+            ("alpha_disclosed_only", "exponent of the models of published size",
+             bounds.disclosed_only, None, "variable projection"),
+        ):  # fmt: skip
+            made = estimate(
+                f"{E2}: {words}", value, limits, n=n, method=method, unit="exponent", note=note
+            )
+            yield Finding(quantity, made, "", panel.of, protocol, temperature)
