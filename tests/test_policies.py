@@ -493,6 +493,18 @@ async def test_tokens_not_used_are_given_back() -> None:
     assert clock() < 5 * 60  # one million tokens reserved would be fifty minutes
 
 
+async def test_a_call_longer_than_a_minute_gives_nothing_back_twice() -> None:
+    clock = ManualClock()
+    provider = Scripted(clock, [(61.0, Reply("x", "stop", Usage(10, 10)))])
+    ask = pace(provider, limits=Limits(connections=50, tpm=2_100), clock=clock, sleep=clock.sleep)
+
+    async def study() -> None:
+        await asyncio.gather(*(ask(request(draw=i, max_tokens=1000)) for i in range(12)))
+
+    await clock.run(study())
+    assert most_in_a_minute(provider.started_s) == 2  # two reservations fit a minute
+
+
 class Congested:
     """A server that bears so many calls at once and pushes every other one back."""
 
@@ -608,6 +620,7 @@ class Shelf:
         try:
             await self.hold.wait()
         except asyncio.CancelledError:
+            await turns()  # as a provider that takes back what it has asked for
             self.cancelled += 1
             raise
         if isinstance(self.end, CallFailed):

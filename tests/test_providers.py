@@ -185,6 +185,7 @@ def test_anthropic_never_gets_an_empty_message_or_two_of_one_role_in_a_row() -> 
     messages = sent["messages"]
     assert sent["system"] == "Be brief.\n\nBe right."
     assert [m["role"] for m in messages] == ["user", "assistant", "user", "assistant", "user"]
+    assert all(m["content"] for m in messages)
     assert all(block.get("text", "x").strip() for m in messages for block in m["content"])
     assert messages[3]["content"][0]["input"] == {"arguments": "not json"}
 

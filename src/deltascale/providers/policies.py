@@ -122,6 +122,7 @@ def timeout(ask: Caller, *, seconds: float) -> Caller:
 _BURST = 0.05
 _RECHECK_S = 1.0
 _LEAST_WAIT_S = 1e-3
+_MINUTE_S = 60.001  # so that rounding can't make it less than a minute
 _PUSHED_BACK = frozenset({503, 529})
 
 
@@ -171,7 +172,7 @@ class _Minute:
 
     def wait_s(self, n_tokens: int) -> float:
         now = self._clock()
-        while self._charges and self._charges[0].started_s + 60 <= now:
+        while self._charges and self._charges[0].started_s + _MINUTE_S <= now:
             self._n_tokens -= self._charges.popleft().n_tokens
         left = self._n_tokens
         wait_s = 0.0
@@ -179,7 +180,7 @@ class _Minute:
             if left + n_tokens <= self._limit:
                 break
             left -= charge.n_tokens
-            wait_s = charge.started_s + 60 - now
+            wait_s = charge.started_s + _MINUTE_S - now
         return wait_s
 
     def take(self, n_tokens: int) -> _Charge:
