@@ -23,7 +23,7 @@ def test_a_dataset_says_what_it_is(name: str) -> None:
     assert dataset.source or name.startswith("demo-")
     assert dataset.max_items is None or dataset.max_items > 0
     assert 1 <= dataset.output_tokens <= 4096
-    assert dataset.scorer in scorers.names()
+    assert scorers.find(dataset.scorer).name == dataset.scorer
 
 
 @pytest.mark.parametrize("name", [n for n in datasets.names() if not n.startswith("demo-")])
