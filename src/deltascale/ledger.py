@@ -398,13 +398,9 @@ def migrate(path: Path, copy: Path) -> None:
             )
         with closing(sqlite3.connect(":memory:")) as wanted:
             wanted.executescript(_SCHEMA)
-            is_ours = _shape(target) == _shape(wanted)
-        if not is_ours:
-            raise LedgerMistake(
-                f"the ledger of schema {version} holds other tables than that schema has",
-                where=str(path),
-                remedy="restore it from a backup",
-            )
+            if _shape(target) != _shape(wanted):
+                what = f"the ledger of schema {version} holds other tables than that schema has"
+                raise LedgerMistake(what, where=str(path), remedy="restore it from a backup")
 
 
 def _shape(connection: sqlite3.Connection) -> frozenset[tuple[object, ...]]:

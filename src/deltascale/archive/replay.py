@@ -11,10 +11,12 @@ import asyncio
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from dataclasses import replace as changed
+from functools import partial
 
-from deltascale import providers, scorers
+import msgspec
+
 from deltascale import protocols as known_protocols
+from deltascale import providers, scorers
 from deltascale.archive.lock import Lock
 from deltascale.conversation import Setting, converse
 from deltascale.engine import price_of
@@ -44,20 +46,30 @@ __all__ = ["TOLERANCE", "Replay", "replay"]
 TOLERANCE = 1e-9
 """Scores may differ by so much: the last bits of a float are not the same on every machine."""
 
+OnKey = Callable[[str, bytes, object], None]
+
 _SHOWN = 20
 
 
 @dataclass(slots=True)
 class Replay:
     """What came of it. `wrong` has a line for each sample that came out otherwise, the first 20;
-    `n_wrong` counts them. `unproved` says, by reason, how many samples could not be had again."""
+    `n_wrong` counts them. `unproved` says, by reason, how many samples could not be had again.
+
+    Programs' verdicts are taken from the record, `n_verdicts` in all; `n_ran` programs were run
+    again beside it, and `other_verdicts` names the first 20 of the `n_other` that came out
+    otherwise. `no_programs` says why none could be run.
+    """
 
     n_samples: int = 0
     n_turns: int = 0
     n_calls: int = 0
     n_failed: int = 0
-    n_judged_again: int = 0
-    n_judged_from_record: int = 0
+    n_verdicts: int = 0
+    n_ran: int = 0
+    n_other: int = 0
+    other_verdicts: list[str] = field(default_factory=list)
+    no_programs: str = ""
     n_wrong: int = 0
     wrong: list[str] = field(default_factory=list)
     unproved: dict[str, int] = field(default_factory=dict)
@@ -68,13 +80,14 @@ def replay(
     book: Ledger,
     items: Callable[[str], Mapping[str, Item] | str],
     *,
-    on_call: Callable[[str, bytes, Request], None] = lambda dataset, key, request: None,
-    on_use: Callable[[bytes, str, tuple[UseTool, ...]], None] = lambda key, dataset, uses: None,
+    on_key: OnKey = lambda dataset, key, what: None,
+    programs: bool = True,
 ) -> Replay:
     """Have every sample of the ledger again and compare its turns with those on record.
 
-    `items(dataset)` are its items by id, or why they can't be had. `on_call(dataset, key, request)`
-    is told of every call that a sample needs, `on_use` of every use of a tool.
+    `items(dataset)` are its items by id, or why they can't be had. `on_key(dataset, key, what)` is
+    told of everything that is looked up in the record: a call, a use of a tool, a verdict. `what`
+    is that of which the key is the digest. `programs`: run again what gave verdicts.
     """
     found = Replay()
     failures = dict(book.failed_calls())
@@ -93,7 +106,7 @@ def replay(
                         found.unproved[reason] = found.unproved.get(reason, 0) + n_samples
                     continue
                 model, protocol, scorer = ready
-                stage = _Stage(lock, book, failures, found, model, planned, on_call, on_use)
+                stage = _Stage(lock, book, failures, found, model, planned, on_key, programs)
                 runner.run(stage.cell(protocol, scorer, there))
     return found
 
@@ -132,8 +145,8 @@ class _Stage:
     found: Replay
     model: ModelSpec
     planned: Planned
-    on_call: Callable[[str, bytes, Request], None]
-    on_use: Callable[[bytes, str, tuple[UseTool, ...]], None]
+    on_key: OnKey
+    programs: bool
     recorded: tuple[Turn, ...] = ()
     absent: str = ""
 
@@ -141,11 +154,12 @@ class _Stage:
         cell = self.planned.cell
         setting = Setting(
             protocol,
-            self._judging(scorer),
+            scorer,
             self.planned.n_turns,
             self._template(cell),
             price_of(self.model.price),
             self._use_tool,
+            partial(self._judge, scorer),
         )
         for identity, epoch, turns in self.book.samples(cell):
             where = f"{cell.model}, {cell.dataset}, {cell.protocol}, item {identity}, epoch {epoch}"
@@ -172,7 +186,7 @@ class _Stage:
     async def _reply(self, request: Request) -> Reply:
         key = digest(request)
         self.found.n_calls += 1
-        self.on_call(self.planned.cell.dataset, key, request)
+        self.on_key(self.planned.cell.dataset, key, request)
         reply = self.book.reply(key)
         if reply is not None:
             return reply
@@ -184,33 +198,45 @@ class _Stage:
         raise CallFailed(Failure("transient", self.absent))
 
     async def _use_tool(self, sample: Sample, uses: tuple[UseTool, ...]) -> str:
-        dataset = sample.cell.dataset
-        key = digest((dataset, [(one.name, one.arguments) for one in uses]))
-        self.on_use(key, dataset, uses)
-        observed = self.book.observation(key)
+        # The key is the engine's: what the same uses gave for the same item.
+        what = (sample.cell.dataset, sample.item.id, [(one.name, one.arguments) for one in uses])
+        observed = self._observed(what, f"what the tool {uses[-1].name} gave")
         if observed is None:
-            self.absent = f"it needs what the tool {uses[-1].name} gave, which is not on record"
             raise CallFailed(Failure("transient", self.absent))
         return observed
 
-    def _judging(self, scorer: Scorer) -> Scorer:
-        """The scorer; where it must run a program and can't here, the score on record."""
-        if not scorer.blocking:
-            return scorer
-
-        def judge(item: Item, answer: str, text: str) -> Score:
-            try:
-                score = scorer.judge(item, answer, text)
-            except MissingExtra:
-                self.found.n_judged_from_record += 1
-                for turn in self.recorded:
-                    if turn.answer == answer and turn.score is not None:
-                        return Score(turn.score, turn.others)
-                return Score(0.0)
-            self.found.n_judged_again += 1
+    async def _judge(self, scorer: Scorer, sample: Sample, answer: str, text: str) -> Score:
+        """The verdict on record; where programs can be run here, it is also had again."""
+        what = (scorer.name, scorer.version, sample.item.id, answer, text)
+        kept = self._observed(what, "a verdict")
+        if kept is None:
+            raise CallFailed(Failure("transient", self.absent))
+        score = msgspec.json.decode(kept, type=Score)
+        self.found.n_verdicts += 1
+        if not self.programs or self.found.no_programs:
             return score
+        try:
+            again = await asyncio.to_thread(scorer.judge, sample.item, answer, text)
+        except MissingExtra as missing:
+            self.found.no_programs = missing.what
+            return score
+        self.found.n_ran += 1
+        if not _same(again.value, score.value):
+            self.found.n_other += 1
+            if len(self.found.other_verdicts) < _SHOWN:
+                self.found.other_verdicts.append(
+                    f"{sample.cell.dataset}, item {sample.item.id}: {score.value:g} on record, "
+                    f"{again.value:g} when run again"
+                )
+        return score
 
-        return changed(scorer, judge=judge)
+    def _observed(self, what: tuple[object, ...], called: str) -> str | None:
+        key = digest(what)
+        self.on_key(self.planned.cell.dataset, key, what)
+        kept = self.book.observation(key)
+        if kept is None:
+            self.absent = f"it needs {called}, which is not on record"
+        return kept
 
     def _differs(self, line: str) -> None:
         self.found.n_wrong += 1

@@ -162,8 +162,12 @@ class Scrub:
     def value(self, value: T) -> T:
         """The value with every text in it replaced; the value itself where nothing matches."""
         plain = msgspec.to_builtins(value)
-        changed = self._walk(plain)
+        changed = self.plain(plain)
         return value if changed == plain else msgspec.convert(changed, type(value))
+
+    def plain(self, value: object) -> object:
+        """The value as plain lists, mappings and texts, with every text replaced."""
+        return self._walk(msgspec.to_builtins(value))
 
     def found(self, text: str) -> Iterator[str]:
         """What should not be in a text that was replaced already: its kind, never the thing."""

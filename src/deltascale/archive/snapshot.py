@@ -37,10 +37,11 @@ _encode = msgspec.json.encode
 class Rules:
     """What changes on the way.
 
-    `may_show(key)` says whether a call's texts may be given on; `withheld` are the datasets whose
-    answers may not. `renamed(key)` is the new key of a failed call or a tool's observation, which
-    can't be computed from what is on record. With `coarse`, times are days and wire bodies are left out: the hour of work tells a time zone, and bodies
-    hold ids of requests and organisations.
+    `may_show(key)` says whether the texts of a call or observation may be given on; `withheld` are
+    the datasets whose answers may not. `renamed(key)` is the new key of a failed call or of an
+    observation, which can't be computed from what is on record. With `coarse`, times are days and
+    wire bodies are left out: the hour of work tells a time zone, and bodies hold ids of requests
+    and organisations.
     """
 
     scrub: Scrub
@@ -98,7 +99,7 @@ def texts(path: Path) -> Iterator[tuple[str, str]]:
         for table, columns in (
             ("cells", "model,dataset,protocol"),
             ("items", "dataset,id,cluster,stratum"),
-            ("turns", "COALESCE(answer,''),others"),
+            ("turns", "COALESCE(answer,''),others,detail"),
         ):
             for row in connection.execute(f"SELECT {columns} FROM {table}"):  # noqa: S608
                 yield table, " ".join(row)
@@ -183,7 +184,7 @@ def _copy_failures(old: sqlite3.Connection, new: sqlite3.Connection, rules: Rule
 def _copy_observations(old: sqlite3.Connection, new: sqlite3.Connection, rules: Rules) -> None:
     rows = old.execute("SELECT key,tool,arguments,result,at FROM observations ORDER BY key")
     for key, tool, arguments, result, at in rows:
-        if rules.withheld:
+        if not rules.may_show(key):
             arguments = result = ""
         kept = (rules.scrub.text(text) for text in (tool, arguments, result))
         new.execute(
@@ -215,13 +216,20 @@ def _copy_samples(old: sqlite3.Connection, new: sqlite3.Connection, rules: Rules
         new.execute(
             "INSERT INTO samples VALUES(?,?,?,?,?)", (number, renamed, text(item), epoch, outcome)
         )
-        turns = old.execute("SELECT * FROM turns WHERE sample=? ORDER BY turn", (identity,))
-        for _, turn, outcome_of_turn, answer, score, others, call, *rest in turns:
+        turns = old.execute(
+            "SELECT answer,call,detail,turn,outcome,score,others,n_calls,input_tokens,"
+            "cached_input_tokens,output_tokens,cost_nusd FROM turns WHERE sample=? ORDER BY turn",
+            (identity,),
+        )
+        for answer, call, detail, *rest in turns:
             if answer is not None:
                 answer = _hidden(answer) if is_withheld else text(answer)
+            detail = "" if is_withheld else text(detail)
             new.execute(
-                "INSERT INTO turns VALUES(?,?,?,?,?,?,?,?,?,?,?,?)",
-                (number, turn, outcome_of_turn, answer, score, others, _renamed(new, call), *rest),
+                "INSERT INTO turns(sample,answer,call,detail,turn,outcome,score,others,n_calls,"
+                "input_tokens,cached_input_tokens,output_tokens,cost_nusd)"
+                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+                (number, answer, _renamed(new, call), detail, *rest),
             )
 
 
