@@ -526,6 +526,32 @@ def test_an_unknown_provider_is_the_user_s_mistake() -> None:
         providers.endpoint(spec("opnai"))
 
 
+async def test_a_plugin_s_provider_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "deltascale_parrot-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deltascale-parrot\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[deltascale.providers]\nparrot = deltascale_parrot\n")
+    (tmp_path / "deltascale_parrot.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from deltascale.records import Reply\n"
+        "@asynccontextmanager\n"
+        "async def connect(model, *, environ):\n"
+        "    async def ask(request):\n"
+        "        return Reply(request.messages[-1].content, 'stop')\n"
+        "    yield ask\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    model = spec("parrot", "http://p/v1")
+    async with providers.connect(model, environ={}) as ask:
+        assert (await ask(ask_for(user("hello")))).text == "hello"
+    assert providers.endpoint(model) == "parrot:http://p/v1"
+    assert providers.missing_key(model, {}) is None
+    assert providers.located(model, environ={}) is model
+    assert await providers.check(model, environ={}) is None
+
+
 async def test_a_proxy_is_used_for_far_hosts_and_never_for_this_machine() -> None:
     asked: list[Asked] = []
 
