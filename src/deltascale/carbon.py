@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from deltascale.errors import Mistake
+from deltascale.errors import MissingExtra, Mistake
 from deltascale.records import Estimate, ModelSpec
 
 if TYPE_CHECKING:
@@ -108,8 +108,15 @@ class _Mix:
 
 
 def check_zone(zone: str) -> _Mix:
-    """The zone's electricity mix. Raises Mistake where there is none."""
-    from ecologits.electricity_mix_repository import electricity_mixes
+    """The zone's electricity mix. Raises Mistake where there is none, or without the extra."""
+    try:
+        from ecologits.electricity_mix_repository import electricity_mixes
+    except ImportError:
+        raise MissingExtra(
+            "carbon figures need EcoLogits",
+            where="--zone",
+            remedy="install it with `pip install 'deltascale[carbon]'`",
+        ) from None
 
     found = electricity_mixes.find_electricity_mix(zone=zone)
     if found is None:

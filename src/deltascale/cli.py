@@ -259,10 +259,16 @@ def status(directory: Path, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--thorough", is_flag=True, help="10,000 replicates, and the error-rate form.")
+@click.option("--estimated-sizes", is_flag=True, help="Let estimated sizes in, as intervals.")
+@click.option("--margin", type=float, help="Points that still count as no effect; default 1.")
+@click.option("--worth", type=float, multiple=True, help="USD a right answer; repeatable.")
+@click.option("--zone", help="Electricity for the carbon figures, like FRA; default WOR.")
+@click.option("--seed", type=int, help="Draws another bootstrap; default 0.")
 @_json_option
-def analyze(directory: Path, as_json: bool) -> None:
+def analyze(directory: Path, as_json: bool, **options: Any) -> None:
     """Estimates from the ledger: tables here, and DIRECTORY/results/*.csv."""
-    _analyzed(directory, as_json=as_json)
+    _analyzed(directory, as_json=as_json, **options)
 
 
 @cli.group(invoke_without_command=True)
@@ -418,11 +424,12 @@ def _run(
         raise missing
 
 
-def _analyzed(out: Path, *, as_json: bool) -> Any:
+def _analyzed(out: Path, *, as_json: bool, **options: Any) -> Any:
     from deltascale import conduct
     from deltascale.report import tables
 
-    results = conduct.analyze(out)
+    settings = _settings(options)
+    results = conduct.analyze(out, settings=settings, tell=lambda line: click.echo(line, err=True))
     if as_json:
         _print_json(list(tables.delta_rows(results.cells)))
     else:
@@ -431,3 +438,32 @@ def _analyzed(out: Path, *, as_json: bool) -> Any:
         terminal.show_results(terminal.console(), results)
         click.echo(f"tables: {out / conduct.RESULTS}")
     return results
+
+
+def _settings(options: dict[str, Any]) -> Any:
+    """What an analysis may choose, from the command line."""
+    from deltascale.analysis import Settings
+    from deltascale.carbon import check_zone
+
+    chosen: dict[str, Any] = {}
+    if options.get("thorough"):
+        chosen |= {"replicates": 10_000, "error_rate": True}
+    if options.get("estimated_sizes"):
+        chosen["estimated_sizes"] = True
+    margin = options.get("margin")
+    if margin is not None:
+        if not 0 < margin < 100:
+            raise Mistake(f"{margin:g} is no margin", where="--margin", remedy="write points: 1")
+        chosen["margin"] = margin / 100
+    if options.get("worth"):
+        if min(options["worth"]) <= 0:
+            raise Mistake("a worth must be above 0", where="--worth", remedy="write dollars: 0.1")
+        chosen["usd_per_corrected"] = tuple(sorted(set(options["worth"])))
+    if options.get("seed") is not None:
+        if options["seed"] < 0:
+            raise Mistake("a seed must not be negative", where="--seed", remedy="write 0 or more")
+        chosen["seed"] = options["seed"]
+    if options.get("zone"):
+        check_zone(options["zone"])
+        chosen["zone"] = options["zone"]
+    return Settings(**chosen)

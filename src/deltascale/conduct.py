@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from deltascale import analysis, datasets, engine, frame, ledger, protocols, providers, scorers
 from deltascale import study as study_file
-from deltascale.analysis import Results
+from deltascale.analysis import Results, Settings
 from deltascale.archive import lock
 from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
@@ -251,17 +251,22 @@ def status(directory: Path) -> tuple[Study, Status]:
         return _locked(directory).study, book.status()
 
 
-def analyze(directory: Path) -> Results:
-    """Estimate everything from the ledger and write `results/*.csv`."""
+def analyze(
+    directory: Path,
+    *,
+    settings: Settings | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Results:
+    """Estimate everything from the ledger and write `results/`: the same ledger and settings give
+    the same bytes. `tell` prints one line. Raises Mistake where there is no study."""
     study = _locked(directory).study
     with ledger.read(directory / LEDGER) as book:
         frames = frame.load(book)
         spent = book.spent()
-    results = Results(study, analysis.cells(frames, study), tuple(analysis.turns(frames)), spent)
-    folder = directory / RESULTS
-    folder.mkdir(parents=True, exist_ok=True)
-    tables.write_csv(folder / "deltas.csv", tables.delta_rows(results.cells))
-    tables.write_csv(folder / "turns.csv", tables.turn_rows(results.turns))
+    results = analysis.analyse(frames, study, spent=spent, settings=settings)
+    said = tables.write_results(directory / RESULTS, results)
+    if said:
+        tell(said)
     return results
 
 

@@ -63,18 +63,19 @@ def _claim(
     trend = _trend(contrasts)
     form, lacks_form = _form(contrasts, scaled[-1] if scaled else None)
     beyond, lacks_beyond = _extrapolation(scaled[-1] if scaled else None, generalisation)
+    cost = _cost(contrasts)
     said = [text for text in (signs, trend) if text]
     if not said:
         missing = "no cell's delta is different from zero (Holm), nor is the trend over sizes"
-        return Claim(protocol, temperature, 0, "no claim", missing)
+        return Claim(protocol, temperature, 0, "no claim", missing, cost)
     if not trend:
-        return Claim(protocol, temperature, 1, said[0], "a trend over sizes (Holm)")
+        return Claim(protocol, temperature, 1, said[0], "a trend over sizes (Holm)", cost)
     if not form:
-        return Claim(protocol, temperature, 2, "; ".join(said), lacks_form)
+        return Claim(protocol, temperature, 2, "; ".join(said), lacks_form, cost)
     said.append(form)
     if not beyond:
-        return Claim(protocol, temperature, 3, "; ".join(said), lacks_beyond)
-    return Claim(protocol, temperature, 4, "; ".join([*said, beyond]), "")
+        return Claim(protocol, temperature, 3, "; ".join(said), lacks_beyond, cost)
+    return Claim(protocol, temperature, 4, "; ".join([*said, beyond]), "", cost)
 
 
 def _signs(cells: Sequence[CellResult]) -> str:
@@ -88,6 +89,21 @@ def _signs(cells: Sequence[CellResult]) -> str:
         if n
     ]
     return " and ".join(parts)
+
+
+def _cost(contrasts: Sequence[Finding]) -> str:
+    """Against voting among as many fresh answers as the same money buys (BH)."""
+    rows = [one for one in contrasts if one.quantity == "accuracy_less_vote_of_equal_cost"]
+    if not rows:
+        return ""
+    sure = [one for one in rows if one.p_adjusted is not None and one.p_adjusted < ALPHA]
+    more = sum((one.estimate.value or 0.0) > 0 for one in sure)
+    weaker = sum(bool(one.estimate.note) for one in rows)
+    note = f"; in {weaker} the vote is a cheaper one" if weaker else ""
+    return (
+        f"beats a vote of equal cost in {more} and loses to it in {len(sure) - more} of "
+        f"{len(rows)} cells{note}"
+    )
 
 
 def _trend(contrasts: Sequence[Finding]) -> str:

@@ -25,6 +25,7 @@ from deltascale.analysis.results import (
     from_region,
 )
 from deltascale.analysis.scaling import Scaled
+from deltascale.carbon import footprint
 from deltascale.ledger import Spent
 from deltascale.stats.clustered import clustered_mean, mean_covariance
 from deltascale.stats.cost import (
@@ -54,10 +55,24 @@ def costs(found: Sequence[Arm], joint: Joint) -> Iterator[Finding]:
         first, extra = arm.cost_usd(0, 0), arm.cost_usd(1, arm.frame.n_turns - 1)
         yield _mean_cost(arm, "cost_first", "of the first answer", first, settings)
         yield _mean_cost(arm, "cost_extra", "of its correction", extra, settings)
+        yield from _carbon(arm, settings)
         if arm.gate or arm.cell.protocol == "resample":
             continue
         yield from _net_benefits(arm, extra, joint)
         yield from _ratios(arm, extra, settings)
+
+
+def _carbon(arm: Arm, settings: Settings) -> Iterator[Finding]:
+    """Energy and emissions of the cell's conversations, as deployed."""
+    frame, c = arm.frame, arm.c
+    used = footprint(
+        arm.model,
+        output_tokens=int(frame.output_tokens_CIET[c].sum()),
+        n_calls=int(frame.n_calls_CIET[c].sum()),
+        zone=settings.zone,
+    )
+    yield Finding("energy", used.energy, *_about(arm))
+    yield Finding("emissions", used.emissions, *_about(arm))
 
 
 def paid(spent: Spent, found: Sequence[Arm]) -> Iterator[Finding]:

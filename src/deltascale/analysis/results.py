@@ -238,13 +238,14 @@ class Caveat:
 class Claim:
     """The highest rung that the evidence allows a protocol: 0 none, 1 the sign of delta in a cell,
     2 a trend over these models, 3 a functional form, 4 extrapolation. `missing` says what the next
-    rung lacks."""
+    rung lacks, `cost` how the protocol compares with a vote that costs the same."""
 
     protocol: str
     temperature: float
     rung: int
     text: str
     missing: str
+    cost: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,44 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
-from deltascale.analysis import CellResult, TurnResult
+import msgspec
+
+from deltascale import __version__
+from deltascale.analysis import (
+    Caveat,
+    CellResult,
+    Claim,
+    Finding,
+    Foretold,
+    FormFit,
+    FrontierPoint,
+    Results,
+    TurnResult,
+)
 from deltascale.forecast import SCENARIOS, Forecast
 from deltascale.records import Estimate, Size
 
-__all__ = ["Row", "delta_rows", "forecast_rows", "turn_rows", "write_csv"]
+__all__ = [
+    "Row",
+    "claim_rows",
+    "delta_rows",
+    "finding_rows",
+    "forecast_rows",
+    "frontier_rows",
+    "prediction_rows",
+    "result_tables",
+    "scaling_rows",
+    "size_text",
+    "turn_rows",
+    "warning_rows",
+    "write_csv",
+    "write_results",
+]
 
 Value: TypeAlias = str | int | float | None
 Row: TypeAlias = Mapping[str, Value]
@@ -55,6 +84,26 @@ def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
             "ci_method": one.delta.method,
             "p_method": one.p_method,
             "family_size": one.family_size,
+            "bound_low": one.widened.low,
+            "bound_high": one.widened.high,
+            "newcombe_low": one.newcombe.low,
+            "newcombe_high": one.newcombe.high,
+            "bootstrap_low": one.bootstrap.low,
+            "bootstrap_high": one.bootstrap.high,
+            "intervals_disagree": one.disagree,
+            "design_effect": one.design_effect,
+            "p_exact": one.p_exact,
+            "p_bh": one.p_bh,
+            "exploratory_size": one.exploratory_size,
+            "equivalence_low": one.equivalence.low,
+            "equivalence_high": one.equivalence.high,
+            "p_equivalence": one.p_equivalence,
+            "no_effect": one.no_effect,
+            "gate": one.gate,
+            "withheld": one.withheld,
+            "estimand": one.delta.estimand,
+            "level": one.delta.level,
+            "note": one.delta.note,
         }
 
 
@@ -107,8 +156,158 @@ def forecast_rows(forecasts: Iterable[Forecast]) -> Iterator[Row]:
         yield row
 
 
-def write_csv(path: Path, rows: Iterable[Row]) -> None:
-    """Write the rows, whole or not at all; an empty table is an empty file.
+def finding_rows(findings: Iterable[Finding]) -> Iterator[Row]:
+    """Flips, contrasts, costs, thresholds, sensitivity, generalisation: one row an estimate."""
+    for one in findings:
+        row: dict[str, Value] = {
+            "model": one.model,
+            "dataset": one.dataset,
+            "protocol": one.protocol,
+            "temperature": one.temperature,
+            "quantity": one.quantity,
+            "versus": one.versus,
+        }
+        yield (
+            row
+            | _whole(one.estimate)
+            | {
+                "p_value": one.p_value,
+                "p_adjusted": one.p_adjusted,
+                "adjusted_by": one.adjusted_by,
+                "family": one.family,
+                "family_size": one.family_size,
+            }
+        )
+
+
+def scaling_rows(fits: Iterable[FormFit]) -> Iterator[Row]:
+    """`results/scaling.csv`: one row a dataset, protocol and form."""
+    for one in fits:
+        row: dict[str, Value] = {
+            name: getattr(one, name)
+            for name in ("dataset", "protocol", "temperature", "form", "n_models")
+        }
+        for name in _PARAMETERS:
+            row |= _estimate(name, one.parameters.get(name, _NO_ESTIMATE))
+        alpha = one.parameters.get("alpha")
+        row |= {
+            "alpha_estimand": alpha.estimand if alpha else "",
+            "alpha_method": alpha.method if alpha else "",
+            "alpha_note": alpha.note if alpha else "",
+        }
+        row |= {name: getattr(one, name) for name in _FIT_NUMBERS}
+        yield (
+            row
+            | _estimate("r2", one.r2 or _NO_ESTIMATE)
+            | {
+                "r2_weighted": one.r2_weighted,
+                "r2_gate": one.r2_gate,
+                "note": one.note,
+            }
+        )
+
+
+def prediction_rows(foretold: Iterable[Foretold]) -> Iterator[Row]:
+    """`results/predictions.csv`: one row a dataset, protocol, form and size."""
+    for one in foretold:
+        row: dict[str, Value] = {
+            "dataset": one.dataset,
+            "protocol": one.protocol,
+            "temperature": one.temperature,
+            "form": one.form,
+            "parameters": one.parameters,
+        }
+        row |= _estimate("delta", one.mean) | {
+            "new_model_low": one.new_model.low,
+            "new_model_high": one.new_model.high,
+            "extrapolated": one.extrapolated,
+            "n_models": one.mean.n,
+            "level": one.mean.level,
+            "estimand": one.mean.estimand,
+            "method": one.mean.method,
+        }
+        yield row
+
+
+def frontier_rows(points: Iterable[FrontierPoint]) -> Iterator[Row]:
+    """`results/frontier.csv`: one row a way to get an answer."""
+    for one in points:
+        row: dict[str, Value] = {
+            "dataset": one.dataset,
+            "model": one.model,
+            "protocol": one.protocol,
+            "temperature": one.temperature,
+        }
+        row |= _estimate("cost_usd", one.cost_usd) | _estimate("accuracy", one.accuracy)
+        yield row | {
+            "membership": one.membership.value,
+            "n": one.accuracy.n,
+            "n_missing": one.accuracy.n_missing,
+            "level": one.accuracy.level,
+            "estimand": one.accuracy.estimand,
+            "method": one.accuracy.method,
+        }
+
+
+def warning_rows(caveats: Iterable[Caveat]) -> Iterator[Row]:
+    """`results/warnings.csv`: the weightiest first."""
+    names = {0: "blocks a headline", 1: "limits a claim", 2: "good to know"}
+    for one in caveats:
+        yield {
+            "weight": one.weight,
+            "means": names[one.weight],
+            "code": one.code,
+            "about": one.about,
+            "text": one.text,
+        }
+
+
+def claim_rows(claims: Iterable[Claim]) -> Iterator[Row]:
+    """`results/claims.csv`: the highest rung the evidence allows each protocol."""
+    for one in claims:
+        yield {
+            "protocol": one.protocol,
+            "temperature": one.temperature,
+            "rung": one.rung,
+            "claim": one.text,
+            "next_needs": one.missing,
+            "cost": one.cost,
+        }
+
+
+def result_tables(results: Results) -> Mapping[str, tuple[Row, ...]]:
+    """Every table of a study's results by its name."""
+    return {
+        "deltas": tuple(delta_rows(results.cells)),
+        "turns": tuple(turn_rows(results.turns)),
+        "flips": tuple(finding_rows(results.flips)),
+        "contrasts": tuple(finding_rows(results.contrasts)),
+        "scaling": tuple(scaling_rows(results.scaling)),
+        "predictions": tuple(prediction_rows(results.predictions)),
+        "costs": tuple(finding_rows(results.costs)),
+        "frontier": tuple(frontier_rows(results.frontier)),
+        "thresholds": tuple(finding_rows(results.thresholds)),
+        "sensitivity": tuple(finding_rows(results.sensitivity)),
+        "generalisation": tuple(finding_rows(results.generalisation)),
+        "warnings": tuple(warning_rows(results.warnings)),
+        "claims": tuple(claim_rows(results.claims)),
+    }
+
+
+def write_results(folder: Path, results: Results) -> str:
+    """Write every table as CSV, as Parquet too where the extra `tables` is installed, and the
+    settings as JSON. Returns the line that says how to get Parquet, or nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = result_tables(results)
+    for name, rows in made.items():
+        write_csv(folder / f"{name}.csv", rows, columns=_COLUMNS.get(name, ()))
+    said = {"deltascale": __version__, "settings": results.settings}
+    _put(folder / "settings.json", msgspec.json.format(msgspec.json.encode(said), indent=1))
+    return "" if _write_parquet(folder, made) else _NO_PARQUET
+
+
+def write_csv(path: Path, rows: Iterable[Row], *, columns: Sequence[str] = ()) -> None:
+    """Write the rows, whole or not at all; without rows the file has `columns` as its header.
 
     Numbers are written in full (`repr`), so that reading them back gives the same values.
     """
@@ -120,6 +319,30 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
                 writer = csv.DictWriter(file, list(row), lineterminator="\n")
                 writer.writeheader()
             writer.writerow({name: _inert(value) for name, value in row.items()})
+        if writer is None and columns:
+            csv.DictWriter(file, columns, lineterminator="\n").writeheader()
+    part.replace(path)
+
+
+def _write_parquet(folder: Path, made: Mapping[str, tuple[Row, ...]]) -> bool:
+    try:
+        import polars
+    except ImportError:
+        return False
+    for name, rows in made.items():
+        if rows:
+            columns = {column: [row[column] for row in rows] for column in rows[0]}
+        else:
+            columns = {column: [] for column in _COLUMNS.get(name, ())}
+        buffer = BytesIO()
+        polars.DataFrame(columns, strict=False).write_parquet(buffer)
+        _put(folder / f"{name}.parquet", buffer.getvalue())
+    return True
+
+
+def _put(path: Path, content: bytes) -> None:
+    part = path.with_suffix(".part")
+    part.write_bytes(content)
     part.replace(path)
 
 
@@ -145,6 +368,55 @@ def _estimate(name: str, estimate: Estimate) -> dict[str, Value]:
         f"{name}_low": estimate.low,
         f"{name}_high": estimate.high,
     }
+
+
+def _whole(estimate: Estimate) -> dict[str, Value]:
+    return {
+        "value": estimate.value,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
+        "level": estimate.level,
+        "unit": estimate.unit,
+        "n": estimate.n,
+        "n_missing": estimate.n_missing,
+        "estimand": estimate.estimand,
+        "method": estimate.method,
+        "note": estimate.note,
+    }
+
+
+_NO_ESTIMATE = Estimate("", None)
+_NO_PARQUET = "Parquet tables too: `pip install 'deltascale[tables]'`"
+_PARAMETERS = (
+    "c", "b", "q", "A", "alpha", "alpha_if_exact", "ln_n0",
+    "first_logit", "first_slope", "fix_logit", "fix_slope", "break_logit", "break_slope",
+    "eps_before", "eps_after", "B_before", "B_after", "beta_before", "beta_after",
+)  # fmt: skip
+_FIT_NUMBERS = (
+    "reference_parameters", "smallest_parameters", "largest_parameters", "tau", "chi2", "df",
+    "p_misfit", "aicc", "delta_aicc", "weight", "chosen", "left_out_rmse", "left_out_skill",
+)  # fmt: skip
+_NOTHING = Finding("", _NO_ESTIMATE)
+_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    **{
+        name: tuple(next(finding_rows([_NOTHING])))
+        for name in ("flips", "contrasts", "costs", "thresholds", "sensitivity", "generalisation")
+    },
+    "scaling": tuple(next(scaling_rows([FormFit("", "", 0.0, "none", 0)]))),
+    "predictions": tuple(
+        next(prediction_rows([Foretold("", "", 0.0, "", 0.0, _NO_ESTIMATE, _NO_ESTIMATE, False)]))
+    ),
+    "frontier": tuple(
+        next(
+            frontier_rows(
+                [FrontierPoint("", "", "", 0.0, _NO_ESTIMATE, _NO_ESTIMATE, _NO_ESTIMATE)]
+            )
+        )
+    ),
+    "warnings": tuple(next(warning_rows([Caveat(0, "", "", "")]))),
+    "claims": tuple(next(claim_rows([Claim("", 0.0, 0, "", "", "")]))),
+}
+"""The header of a table without rows."""
 
 
 def _inert(value: Value) -> Value:

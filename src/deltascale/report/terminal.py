@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from deltascale.analysis import CellResult, Results, TurnResult
+from deltascale.analysis import Caveat, CellResult, Results, TurnResult
 from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Status
@@ -36,6 +36,9 @@ __all__ = [
 _REFRESH_S = 0.5
 _PLAIN_EVERY_S = 5.0
 _BAR = 8
+_RUNGS = ("none", "sign", "trend", "form", "extrapolation")
+_WEIGHTS = ("[red]no headline:[/] ", "[yellow]warning:[/] ", "note: ")
+_WARNINGS = 8
 
 
 def console() -> Console:
@@ -140,9 +143,10 @@ def _duration(seconds: float) -> str:
 
 
 def show_results(shown: Console, results: Results) -> None:
-    """The deltas of every dataset, oracles in a table of their own, and what was spent."""
-    ordinary = [one for one in results.cells if one.regime != "verdict"]
-    oracles = [one for one in results.cells if one.regime == "verdict"]
+    """The deltas of every dataset, oracles in a table of their own, what may be claimed, what
+    stands against it, and what was spent."""
+    ordinary = [one for one in results.cells if not one.gate]
+    oracles = [one for one in results.cells if one.gate]
     paths = _paths(results.turns)
     for dataset in dict.fromkeys(one.cell.dataset for one in ordinary):
         rows = [one for one in ordinary if one.cell.dataset == dataset]
@@ -152,7 +156,41 @@ def show_results(shown: Console, results: Results) -> None:
         title = "upper bound (oracle): told right or wrong, so it can only gain"
         shown.print(_deltas(title, oracles, paths))
         shown.print()
+    _show_claims(shown, results)
+    _show_warnings(shown, results)
     _show_notes(shown, results)
+
+
+def _show_claims(shown: Console, results: Results) -> None:
+    """The highest rung of every protocol, and how it does against a vote of equal cost."""
+    several = len({one.temperature for one in results.claims}) > 1
+    if results.claims:
+        shown.print("[bold]what may be said[/] (5 % level; none, sign, trend, form, extrapolation)")
+    for one in results.claims:
+        name = escape(one.protocol) + (f" T{one.temperature:g}" if several else "")
+        shown.print(f"{name}: {_RUNGS[one.rung]}: {escape(one.text)}")
+        if one.missing:
+            shown.print(f"  no more, for want of {escape(one.missing)}", soft_wrap=False)
+        if one.cost:
+            shown.print(f"  {escape(one.cost)}")
+    if results.claims:
+        shown.print()
+
+
+def _show_warnings(shown: Console, results: Results) -> None:
+    """The weightiest kinds of warnings, a line each; all of them are in warnings.csv."""
+    kinds: dict[str, list[Caveat]] = {}
+    for one in results.warnings:
+        kinds.setdefault(one.code, []).append(one)
+    for rows in list(kinds.values())[:_WARNINGS]:
+        first = rows[0]
+        more = f" (and {len(rows) - 1} more)" if len(rows) > 1 else ""
+        about = f"{first.about}: " if first.about else ""
+        shown.print(f"{_WEIGHTS[first.weight]}{escape(about)}{escape(first.text)}{more}")
+    if len(kinds) > _WARNINGS:
+        shown.print(f"{len(kinds) - _WARNINGS} more kinds of warnings in warnings.csv")
+    if kinds:
+        shown.print()
 
 
 def _deltas(title: str, rows: Sequence[CellResult], paths: Mapping[str, str]) -> Table:
