@@ -1,0 +1,105 @@
+"""Numbers as people read them: points, dollars, sizes, p-values, an estimate with its interval.
+
+Every form is one place, so that page, advice and paper say a number alike.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from deltascale.records import Estimate
+
+__all__ = ["count", "dollars", "estimate_text", "in_unit", "p_text", "percent", "points", "short"]
+
+NONE = "—"
+
+
+def percent(share: float | None) -> str:
+    """`54.5 %`."""
+    return NONE if share is None else f"{100 * share:.1f} %"
+
+
+def points(share: float | None) -> str:
+    """A difference of shares in percentage points, always with its sign: `+3.2`, `−0.4`, `0.0`."""
+    return NONE if share is None else _signed(100 * share, 1)
+
+
+def dollars(usd: float | None) -> str:
+    """`$0.0012`, `$35.10`; three digits below a dollar."""
+    if usd is None:
+        return NONE
+    sign, size = ("−" if usd < 0 else ""), abs(usd)
+    if size == 0:
+        return "$0"
+    if size >= 1:
+        return f"{sign}${size:,.2f}"
+    return f"{sign}${_plain(size)}"
+
+
+def count(parameters: float | None) -> str:
+    """A parameter count: `8B`, `0.49B` as `490M`."""
+    if parameters is None:
+        return NONE
+    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if parameters >= unit:
+            return f"{parameters / unit:.3g}{name}"
+    return f"{parameters:.0f}"
+
+
+def p_text(p: float | None) -> str:
+    """`0.013`, `< 0.001`."""
+    if p is None:
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def short(model: str) -> str:
+    """A model's name without its provider."""
+    return model.split("/", 1)[-1]
+
+
+def in_unit(value: float | None, unit: str, *, signed: bool = True) -> str:
+    """One number in an estimate's unit. Shares are points where they are differences."""
+    if value is None:
+        return NONE
+    if unit == "share":
+        return points(value) if signed else percent(value)
+    if unit.startswith("USD"):
+        return dollars(value)
+    if unit == "parameters":
+        return count(value)
+    if unit == "share per e-fold":
+        return _signed(100 * value, 2)
+    return _figures(value)
+
+
+def estimate_text(estimate: Estimate, *, signed: bool = True) -> str:
+    """`+3.2 [+1.1, +5.3]`; what is missing of it is left out, and a note stands for no value."""
+    value = in_unit(estimate.value, estimate.unit, signed=signed)
+    if estimate.low is None and estimate.high is None:
+        return estimate.note or NONE if estimate.value is None else value
+    low, high = (
+        end if side is None else in_unit(side, estimate.unit, signed=signed)
+        for side, end in ((estimate.low, "−∞"), (estimate.high, "∞"))
+    )
+    limits = f"[{low}, {high}]"
+    return limits if estimate.value is None else f"{value} {limits}"
+
+
+def _signed(value: float, digits: int) -> str:
+    text = f"{abs(value):.{digits}f}"
+    if not float(text):
+        return text
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def _plain(size: float) -> str:
+    """Three significant digits without an exponent, down to a billionth."""
+    if size < 1e-9:
+        return f"{size:.2e}"
+    return f"{Decimal(f'{size:.2e}'):f}".rstrip("0")
+
+
+def _figures(value: float) -> str:
+    text = f"{value:.3g}"
+    return text.replace("-", "−") if "e" not in text else text
