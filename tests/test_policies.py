@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from deltascale.errors import BudgetReached
+from deltascale.errors import BudgetReached, Interrupted
 from deltascale.providers import CallFailed, connect
 from deltascale.providers.policies import (
     MAX_WAIT_S,
@@ -268,6 +268,20 @@ async def test_a_call_that_can_never_fit_is_told_at_once_and_the_rest_waits() ->
     budget.settle(50, 45)
     with pytest.raises(BudgetReached):
         await waiting
+
+
+@pytest.mark.parametrize(("end", "n_worst"), [(Interrupted("stopped"), 0), (KeyError("bug"), 1)])
+async def test_a_stopped_run_costs_nothing_and_a_bug_its_worst(
+    end: Exception, n_worst: int
+) -> None:
+    async def ends(_: Request) -> Reply:
+        raise end
+
+    budget = Budget(None)
+    with pytest.raises(type(end)):
+        await within(ends, budget=budget, price=PRICE)(request())
+    assert budget.spent_nusd == n_worst * worst_case_nusd(PRICE, request())
+    assert budget.reserved_nusd == 0
 
 
 @pytest.mark.parametrize("limit_calls", [3, 25, 1000])
