@@ -271,6 +271,36 @@ def analyze(directory: Path, as_json: bool, **options: Any) -> None:
     _analyzed(directory, as_json=as_json, **options)
 
 
+@cli.command()
+@click.argument("pilot", required=False, type=click.Path(path_type=Path))
+@click.option("--fixed", type=float, help="Percent of all items that go from wrong to right.")
+@click.option("--broken", type=float, help="Percent of all items that go from right to wrong.")
+@click.option("--delta", type=float, help="Instead: their difference, in points, …")
+@click.option("--flips", type=float, help="… and their sum, in percent.")
+@click.option("--items", type=int, help="Also: what this many items would see.")
+@click.option("--tests", type=int, default=1, show_default=True, help="Cells tested together.")
+@click.option("--power", "wanted", type=float, default=80, show_default=True, help="Percent.")
+@click.option("--alpha", type=float, default=5, show_default=True, help="Percent.")
+@click.option("--deff", type=float, default=1, show_default=True, help="Design effect.")
+@click.option("--scatter", type=float, default=1, show_default=True, help="Between models, points.")
+@_json_option
+def power(pilot: Path | None, as_json: bool, **options: Any) -> None:
+    """How many items, epochs and models a study needs, and what it could see.
+
+    From assumed flips (--fixed and --broken, or --delta and --flips), or from those of a study that
+    was run: its directory as PILOT.
+    """
+    from deltascale.report import tables
+
+    rows = tables.power_rows(_power_rows(pilot, options))
+    if as_json:
+        _print_json(rows)
+        return
+    from deltascale.report import terminal
+
+    terminal.show_power(terminal.console(), rows)
+
+
 @cli.group(invoke_without_command=True)
 @click.option("--check", is_flag=True, help="Ask each provider whether key and model are good.")
 @click.option("--model", "asked", multiple=True, help="With --check: only these; repeatable.")
@@ -467,3 +497,50 @@ def _settings(options: dict[str, Any]) -> Any:
         check_zone(options["zone"])
         chosen["zone"] = options["zone"]
     return Settings(**chosen)
+
+
+def _power_rows(pilot: Path | None, options: dict[str, Any]) -> Any:
+    """What `power` answers, after its options are checked."""
+    from deltascale.analysis import power
+
+    shares = {name: options[name] for name in ("fixed", "broken", "delta", "flips")}
+    given = {name for name, value in shares.items() if value is not None}
+    if pilot is not None and given:
+        raise Mistake("a pilot has its own flips", remedy=f"leave --{min(given)} out")
+    if pilot is None and given not in ({"fixed", "broken"}, {"delta", "flips"}):
+        raise Mistake(
+            "the flips are not known",
+            remedy="give --fixed and --broken, or --delta and --flips, or a pilot's directory",
+        )
+    for name, low, high in (("wanted", 0, 100), ("alpha", 0, 100)):
+        if not low < options[name] < high:
+            option = {"wanted": "power"}.get(name, name)
+            raise Mistake(f"{options[name]:g} is no percentage between 0 and 100 for --{option}")
+    if options["tests"] < 1 or options["deff"] < 1 or options["scatter"] < 0:
+        raise Mistake("--tests and --deff begin at 1, --scatter at 0")
+    if options["items"] is not None and options["items"] < 1:
+        raise Mistake("--items must be at least 1")
+    design = power.Design(
+        alpha=options["alpha"] / 100,
+        power=options["wanted"] / 100,
+        n_tests=options["tests"],
+        deff=options["deff"],
+        tau=options["scatter"] / 100,
+        items=options["items"],
+    )
+    if pilot is not None:
+        from deltascale import conduct
+
+        study, frames = conduct.frames(pilot)
+        return power.pilot(frames, study, design=design)
+    if given == {"delta", "flips"}:
+        fixed = (shares["flips"] + shares["delta"]) / 2
+        broken = (shares["flips"] - shares["delta"]) / 2
+    else:
+        fixed, broken = shares["fixed"], shares["broken"]
+    if min(fixed, broken) < 0 or fixed + broken > 100:
+        raise Mistake(
+            f"{fixed:g} % fixed and {broken:g} % broken can't be",
+            remedy="neither below 0, together at most 100; --flips is at least --delta",
+        )
+    return power.assumed(fixed / 100, broken / 100, design=design)

@@ -23,6 +23,7 @@ from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
 from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissing
 from deltascale.forecast import Forecast, forecast
+from deltascale.frame import Frame
 from deltascale.ledger import Ledger, Status
 from deltascale.plan import Plan
 from deltascale.records import ModelSpec, Sample, Study, UseTool
@@ -30,7 +31,7 @@ from deltascale.report import tables
 from deltascale.sandbox import Backend, choose_backend
 from deltascale.scorers import code
 
-__all__ = ["LEDGER", "RESULTS", "analyze", "estimate", "prepare", "run", "status"]
+__all__ = ["LEDGER", "RESULTS", "analyze", "estimate", "frames", "prepare", "run", "status"]
 
 LEDGER = "ledger.db"
 STUDY = "study.yaml"
@@ -259,15 +260,21 @@ def analyze(
 ) -> Results:
     """Estimate everything from the ledger and write `results/`: the same ledger and settings give
     the same bytes. `tell` prints one line. Raises Mistake where there is no study."""
-    study = _locked(directory).study
+    study, loaded = frames(directory)
     with ledger.read(directory / LEDGER) as book:
-        frames = frame.load(book)
         spent = book.spent()
-    results = analysis.analyse(frames, study, spent=spent, settings=settings)
+    results = analysis.analyse(loaded, study, spent=spent, settings=settings)
     said = tables.write_results(directory / RESULTS, results)
     if said:
         tell(said)
     return results
+
+
+def frames(directory: Path) -> tuple[Study, tuple[Frame, ...]]:
+    """The study as locked and all that is on record of it. Raises Mistake where there is none."""
+    study = _locked(directory).study
+    with ledger.read(directory / LEDGER) as book:
+        return study, frame.load(book)
 
 
 def _locked(directory: Path) -> lock.Lock:

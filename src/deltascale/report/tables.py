@@ -22,6 +22,7 @@ from deltascale.analysis import (
     Results,
     TurnResult,
 )
+from deltascale.analysis.power import PowerRow
 from deltascale.forecast import SCENARIOS, Forecast
 from deltascale.records import Estimate, Size
 
@@ -32,6 +33,7 @@ __all__ = [
     "finding_rows",
     "forecast_rows",
     "frontier_rows",
+    "power_rows",
     "prediction_rows",
     "result_tables",
     "scaling_rows",
@@ -273,6 +275,25 @@ def claim_rows(claims: Iterable[Claim]) -> Iterator[Row]:
             "next_needs": one.missing,
             "cost": one.cost,
         }
+
+
+def power_rows(rows: Iterable[PowerRow]) -> tuple[Row, ...]:
+    """What `deltascale power` answers."""
+    return tuple(
+        {
+            "dataset": one.dataset,
+            "protocol": one.protocol,
+            "quantity": one.quantity,
+            "items": one.items,
+            "epochs": one.epochs,
+            "models": one.models,
+            "value": one.value,
+            "unit": one.unit,
+            "mc_se": one.mc_se,
+            "note": one.note,
+        }
+        for one in rows
+    )
 
 
 def result_tables(results: Results) -> Mapping[str, tuple[Row, ...]]:

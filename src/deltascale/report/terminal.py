@@ -20,11 +20,12 @@ from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Status
 from deltascale.records import Study
-from deltascale.report.tables import size_text
+from deltascale.report.tables import Row, size_text
 
 __all__ = [
     "console",
     "show_estimate",
+    "show_power",
     "show_results",
     "show_run",
     "show_status",
@@ -337,6 +338,36 @@ def _sums(rows: Sequence[Forecast]) -> tuple[str, ...]:
         _thousands(sum(one.output_tokens[1] for one in rows)),
         *(f"${sum(one.usd[scenario] for one in rows):.2f}" for scenario in range(3)),
     )
+
+
+def show_power(shown: Console, rows: Sequence[Row]) -> None:
+    """What a study needs and could see: a table for each dataset and protocol."""
+    for place in dict.fromkeys((row["dataset"], row["protocol"]) for row in rows):
+        made = table(
+            ", ".join(str(part) for part in place if part) or "assumed flips",
+            ["question", "items", "epochs", "models", "answer", ""],
+        )
+        made.columns[-1].justify = "left"
+        made.columns[-1].no_wrap = False
+        for number, width in enumerate((30, 5, 6, 6, 12)):
+            made.columns[number].min_width = width
+        for row in rows:
+            if (row["dataset"], row["protocol"]) == place:
+                made.add_row(
+                    str(row["quantity"]).replace("_", " "),
+                    *("" if row[name] is None else str(row[name])
+                      for name in ("items", "epochs", "models")),
+                    _answer(row["value"], str(row["unit"])),
+                    escape(str(row["note"])),
+                )  # fmt: skip
+        shown.print(made)
+        shown.print()
+
+
+def _answer(value: object, unit: str) -> str:
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{100 * value:.1f} %" if unit == "share" else f"{value:,.0f} {unit}"
 
 
 def show_status(shown: Console, study: Study, status: Status) -> None:
