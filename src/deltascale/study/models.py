@@ -56,8 +56,8 @@ def catalogued(label: str, name: str) -> CatalogModel | None:
     return None
 
 
-_LOCAL_LIMITS = Limits(connections=2, timeout_s=900.0)
-"""A model on this machine has one slot: a second call waits behind it, more would time out."""
+_LOCAL_LIMITS = Limits(connections=1, timeout_s=900.0)
+"""A model on this machine has one slot; a call that waits behind another could time out."""
 
 
 @dataclass(frozen=True, slots=True)
