@@ -28,6 +28,8 @@ def value(name: str, text: str, target: str, *aliases: str) -> float | None:
         ("Answer: Paris.", "paris"),
         ("I thought of Lyon.\nParis", "paris"),
         ("The answer is **New  York**.", "new york"),
+        ("The answer to the question is Paris.", "paris"),
+        ("Answer: the capital is Paris", "the capital is paris"),
         ("\\boxed{Paris}", "paris"),
         ("Answer:\n**Paris**", "paris"),
         ("Answer: Lyon\nNo. Answer: Paris", "paris"),

@@ -9,15 +9,10 @@ from __future__ import annotations
 import re
 
 from deltascale.records import Item, Question, Score, Scorer
-from deltascale.scorers.reply import boxed, flatten, is_error_body, said
+from deltascale.scorers.reply import boxed, cued, flatten, is_error_body, said
 
 __all__ = ["CONTAINS", "EXACT", "canonical", "extract", "final"]
 
-_CUE = re.compile(
-    r"(?:\banswers?\b[*_\"']*(?:\s+is\b\s*[:=]?|\s*[:=])|答案(?:是|为)?\s*:?)"
-    r"[ \t*_]*\n?[ \t*_]*([^\n]+)",
-    re.IGNORECASE,
-)
 _MARKUP = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)|\\(?:text|textbf|mathrm)\b")
 _EDGES = " \t\r\n.,;:!?\"'()[]{}<>$“”‘’«»。、「」"
 
@@ -33,8 +28,8 @@ def final(text: str) -> str | None:
     text = flatten(said(text)).strip()
     if not text or is_error_body(text):
         return None
-    if cued := _CUE.findall(text):
-        return str(cued[-1])
+    if (stated := cued(text)) is not None:
+        return stated
     if framed := boxed(text):
         return framed[-1]
     return text.rpartition("\n")[2]

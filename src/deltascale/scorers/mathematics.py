@@ -21,7 +21,7 @@ from typing import Literal, TypeAlias
 from deltascale.errors import MissingExtra
 from deltascale.records import Item, Question, Score, Scorer
 from deltascale.scorers import numeric
-from deltascale.scorers.reply import boxed, flatten, is_error_body, said
+from deltascale.scorers.reply import boxed, cued, flatten, is_error_body, said
 
 __all__ = ["MATH", "Comparer", "Verdict", "canonical", "extract", "judge"]
 
@@ -35,11 +35,6 @@ _LIBRARY = "math_verify"
 _START_S = 120.0
 _MEMORY_BYTES = 4 << 30
 
-_CUE = re.compile(
-    r"(?:\banswers?\b[*_\"']*(?:\s+is\b\s*[:=]?|\s*[:=])|答案(?:是|为)?\s*:?)"
-    r"[ \t*_]*\n?[ \t*_]*([^\n]+)",
-    re.IGNORECASE,
-)
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _SPACING = re.compile(r"\\(?:[!,;: ]|quad|qquad|displaystyle|left(?![a-z])|right(?![a-z]))")
 
@@ -74,8 +69,8 @@ def extract(question: Question, text: str) -> str | None:
 def _stated(text: str) -> str | None:
     if framed := boxed(text):
         return framed[-1]
-    if cued := _CUE.findall(text):
-        return _formula(cued[-1]) or str(cued[-1])
+    if (stated := cued(text)) is not None:
+        return _formula(stated) or stated
     return _formula(text)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["boxed", "flatten", "is_error_body", "said"]
+__all__ = ["boxed", "cued", "flatten", "is_error_body", "said"]
 
 _ERROR_BODY = re.compile(
     r"\s*(?:"
@@ -21,6 +21,12 @@ _ERROR_BODY = re.compile(
 )
 _ERROR_INITIALS = frozenset("{[<eEaAhHsStT \n\t\r")
 
+_CUE = re.compile(
+    r"(?:\banswers?\b[*_\"']*(?:[^\n.:=]{0,48}?\s(?:is|are)\b\s*[:=]?|\s*[:=])"
+    r"|答案(?:是|为)?\s*:?)"
+    r"[ \t*_]*\n?[ \t*_]*([^\n]+)",
+    re.IGNORECASE,
+)
 _SPACES = re.compile(r"(?<=\d)[\u00a0\u2009\u202f](?=\d{3}(?!\d))")
 _DASHES = str.maketrans({"\u2212": "-", "\u2013": "-", "\u2010": "-", "\u2011": "-"})
 _BRACE = re.compile(r"\\boxed\{|[{}]")
@@ -53,6 +59,13 @@ def flatten(text: str) -> str:
         return text
     text = unicodedata.normalize("NFKC", _SPACES.sub("", text)).translate(_DASHES)
     return _OTHER_DIGITS.sub(lambda digit: str(unicodedata.decimal(digit[0])), text)
+
+
+def cued(text: str) -> str | None:
+    """The rest of the line after the last "Answer:", "the answer (to it) is" or its Chinese, or the
+    next line where nothing is left of it; None without one."""
+    found = _CUE.findall(text)
+    return str(found[-1]) if found else None
 
 
 def boxed(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import replace
 from deltascale.records import Item, Question, Score, Scorer
 from deltascale.scorers import choice
 from deltascale.scorers.exact import canonical
-from deltascale.scorers.reply import flatten, is_error_body, said
+from deltascale.scorers.reply import cued, flatten, is_error_body, said
 
 __all__ = [
     "SUPERGLUE",
@@ -55,9 +55,6 @@ _SYNONYMS: Mapping[frozenset[str], Mapping[str, str]] = {
         "neutral": "neither",
     },
 }
-_CUE = re.compile(
-    r"\banswers?\b[*_\"']*(?:\s+is\b\s*[:=]?|\s*[:=])[ \t*_]*\n?[ \t*_]*([^\n]+)", re.IGNORECASE
-)
 _LEADING_NUMBERS = re.compile(
     r"[\s*_(\[\"'`$]*(?:(?:options?|numbers?)\s+)?"
     r"(\d{1,3}(?:(?:\s*(?:,\s*and|,|;|&|\band\b)\s*|\s+)\d{1,3})*)"
@@ -74,15 +71,15 @@ def extract(question: Question, text: str) -> str | None:
     if choices and choices[0].startswith("A. "):
         bare = tuple(option.partition(". ")[2] for option in choices)
         return choice.extract(replace(question, choices=bare), text)
-    cued = _CUE.findall(text)
+    stated = cued(text)
     lines = [line for line in text.split("\n") if line.strip()]
-    likely = [cued[-1]] if cued else [lines[-1], lines[0]]
+    likely = [lines[-1], lines[0]] if stated is None else [stated]
     if choices and choices[0].startswith("1. "):
-        return _first(_numbers(line, len(choices), whole=not cued) for line in likely[:1])
+        return _first(_numbers(line, len(choices), whole=stated is None) for line in likely[:1])
     synonyms = _SYNONYMS.get(frozenset(choices))
     if synonyms is not None:
-        return _first(_label(line, synonyms, whole=not cued) for line in likely)
-    return _name(likely, choices, free=bool(cued))
+        return _first(_label(line, synonyms, whole=stated is None) for line in likely)
+    return _name(likely, choices, free=stated is not None)
 
 
 def _first(found: Iterable[str | None]) -> str | None:

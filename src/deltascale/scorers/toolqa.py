@@ -13,7 +13,7 @@ from collections import Counter
 
 from deltascale.records import Item, Question, Score, Scorer
 from deltascale.scorers import numeric
-from deltascale.scorers.reply import boxed, flatten, is_error_body, said
+from deltascale.scorers.reply import boxed, cued, flatten, is_error_body, said
 
 __all__ = ["TOOLQA", "canonical", "extract", "finished", "judge", "upstream"]
 
@@ -24,9 +24,6 @@ _TOOLS = (
 _ACTION = re.compile(
     rf"^[\s>*_`#-]*(?:Action(?:\s*\d+)?\s*[*_]*:[\s*_`]*(?P<any>\w+)|(?P<known>{_TOOLS}))\s*\[",
     re.MULTILINE,
-)
-_CUE = re.compile(
-    r"\banswers?\b[*_\"']*(?:\s+is\b\s*[:=]?|\s*[:=])[ \t*_]*\n?[ \t*_]*([^\n]+)", re.IGNORECASE
 )
 _MOST_CHARACTERS = 4000
 _UNITS = re.compile(r"\b(?:usd|dollars?|minutes?|mins?|miles per minute|per night)\b", re.I)
@@ -44,8 +41,8 @@ def finished(text: str) -> str | None:
     head = _ACTION.search(text)
     if head is not None:
         return _bracket(text, head.end()) if (head["any"] or head["known"]) == "Finish" else None
-    if cued := _CUE.findall(text):
-        return str(cued[-1]).strip(" *_`") or None
+    if (stated := cued(text)) is not None:
+        return stated.strip(" *_`") or None
     framed = boxed(text)
     return framed[-1] if framed else None
 
