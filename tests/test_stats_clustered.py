@@ -90,6 +90,11 @@ def test_sign_flips_move_clusters_whole() -> None:
     assert stats.sign_flip_test(d, cluster).p_value == pytest.approx(2 / 8)
 
 
+def test_a_drawn_p_value_is_never_zero() -> None:
+    found = stats.sign_flip_test(np.ones(60), draws=500)
+    assert found.p_value == 1 / 501
+
+
 def test_covariance_of_models_on_shared_items() -> None:
     rng = np.random.default_rng(2)
     shared = rng.normal(size=400)
@@ -160,6 +165,15 @@ def test_headline_for_epochs_and_clusters(
         z = 3.84
         width = (found.interval.high - found.interval.low) / 2
         assert width > 0.8 * math.sqrt(z) * mean.se_cr1
+
+
+def test_copies_of_an_item_count_as_one() -> None:
+    first = np.repeat([0.0, 0, 0, 0, 1, 1, 1, 1], 5)
+    last = np.repeat([1.0, 1, 0, 0, 1, 1, 1, 0], 5)
+    found = stats.headline_interval(first, last, cluster_I=np.repeat(np.arange(8), 5))
+    assert found.deff == pytest.approx(39 / 7)  # variances of 8 and of 40, each less one
+    wanted = stats.tango_interval(10 / found.deff, 5 / found.deff, 40 / found.deff)
+    assert found.interval == pytest.approx(wanted)
 
 
 def test_few_flips_need_tango_even_in_many_clusters() -> None:

@@ -31,6 +31,15 @@ def test_score_where_it_has_no_variance() -> None:
     assert stats.tango_statistic(3, 0, 10, theta=1.0) == -math.inf
 
 
+def test_newcombe_as_he_printed_it() -> None:
+    # Newcombe 1998, table III: 36 stayed, 12 and 2 changed, nobody else.
+    found = stats.newcombe10_interval(12, 2, 50, stayed_right=36)
+    assert found == pytest.approx((0.0569, 0.3404), abs=5e-5)
+    # 20, 12, 2, 16: here the correlation is positive, and half of n comes off its numerator.
+    found = stats.newcombe10_interval(12, 2, 50, stayed_right=20)
+    assert found == pytest.approx((0.0562, 0.3292), abs=5e-5)
+
+
 def test_fractional_counts_are_a_design_effect() -> None:
     wide = stats.tango_interval(30 / 2.5, 12 / 2.5, 200 / 2.5)
     narrow = stats.tango_interval(30, 12, 200)
@@ -80,6 +89,11 @@ def test_few_flips_cannot_reach_significance() -> None:
     assert stats.smallest_exact_p(0) == 1
 
 
+def test_as_many_fixed_as_broken() -> None:
+    assert stats.mcnemar_exact(5, 5) == 1
+    assert stats.mcnemar_midp(5, 5) == pytest.approx(1 - math.comb(10, 5) / 2**11)
+
+
 def test_many_flips_do_not_overflow() -> None:
     assert stats.mcnemar_midp(40_000, 40_000) == pytest.approx(1, abs=0.01)
     assert 0 < stats.mcnemar_midp(900, 600) < stats.mcnemar_exact(900, 600) < 1e-10
@@ -114,6 +128,14 @@ def test_missing_answers_bound_delta() -> None:
     assert some.as_wrong == pytest.approx((8 - 3 - 4) / 100)
     wide = stats.manski_bounds(8, 3, 90, lost_right=4, deff=2)
     assert wide.widened.low < stats.manski_bounds(8, 3, 90, lost_right=4).widened.low
+
+
+def test_much_missing_is_flagged_even_where_the_sign_is_sure() -> None:
+    sure = stats.manski_bounds(200, 10, 1_000, lost_right=30)
+    assert sure.low > 0
+    assert not sure.sign_undetermined
+    assert sure.flagged
+    assert not stats.manski_bounds(200, 10, 1_000, lost_right=19).flagged
 
 
 def test_bounds_hold_for_every_completion() -> None:
