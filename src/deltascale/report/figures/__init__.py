@@ -1,0 +1,503 @@
+"""Figures for papers: estimates in; PDF, SVG and PNG out, the same bytes for the same estimates.
+
+Drawn with matplotlib, which is imported only when a figure is drawn (extra `figures`). What has
+nothing to show is not drawn. Computes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from deltascale.analysis import CellResult, Results
+from deltascale.analysis.results import ALL_DATASETS
+from deltascale.errors import MissingExtra
+from deltascale.records import ModelSpec
+from deltascale.report.figures import panels
+from deltascale.report.figures.panels import Key, Panel, Place, plain
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["FORMATS", "WIDTHS", "Picture", "draw", "pictures", "slug"]
+
+Width: TypeAlias = Literal["column", "page"]
+WIDTHS: Mapping[Width, float] = {"column": 3.3, "page": 6.9}
+"""Inches: one column of a two-column page, and the whole page."""
+FORMATS = ("pdf", "svg", "png")
+
+_METADATA: Mapping[str, dict[str, None]] = {
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "svg": {"Date": None, "Creator": None},
+    "png": {"Software": None},
+}
+_SHADES = (
+    "#bddf26", "#8fd744", "#65cb5e", "#42be71", "#28ae80", "#1f9f88",
+    "#228d8d", "#2a788e", "#355f8d", "#3f4a8a", "#472f7d", "#440154",
+)  # fmt: skip
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+_FACES = ("#ffffff", "#000000", "#9a9a9a")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One figure before it is drawn. `name` is its file's, the same on every machine; `about` is
+    the dataset it shows; `kind` what it shows of it."""
+
+    name: str
+    kind: str
+    about: str
+    caption: str
+    panels: tuple[tuple[str, Panel], ...]
+    x_label: str
+    y_label: str
+    height: float
+    columns: Mapping[Width, int]
+    badge: str
+    key: tuple[tuple[str, str, str, str], ...] = ()
+    key_from_panel: bool = False
+
+
+def pictures(results: Results) -> tuple[Picture, ...]:
+    """Every figure that the results have something for, in a paper's order."""
+    if not results.cells:
+        return ()
+    scene = _Scene(results)
+    return tuple(one for make in _KINDS for one in make(scene) if one.panels)
+
+
+def draw(
+    results: Results,
+    directory: Path,
+    *,
+    widths: Iterable[Width] = tuple(WIDTHS),
+    formats: Iterable[str] = FORMATS,
+    wanted: Callable[[Picture], bool] = lambda _: True,
+) -> tuple[Path, ...]:
+    """Draw every wanted figure as `NAME-WIDTH.FORMAT`, with their captions in `captions.md`.
+
+    Raises MissingExtra where matplotlib is not installed.
+    """
+    if find_spec("matplotlib") is None:
+        raise MissingExtra(
+            "figures need matplotlib", remedy="install it with: pip install 'deltascale[figures]'"
+        )
+    import matplotlib
+    from matplotlib import style
+
+    directory.mkdir(parents=True, exist_ok=True)
+    made: list[Path] = []
+    chosen = [picture for picture in pictures(results) if wanted(picture)]
+    with (
+        as_file(files(__package__) / "paper.mplstyle") as sheet,
+        style.context(str(sheet), after_reset=True),
+        matplotlib.rc_context({"backend": "agg"}),
+    ):
+        for picture in chosen:
+            for width in widths:
+                figure = _figure(picture, width)
+                for suffix in formats:
+                    path = directory / f"{picture.name}-{width}.{suffix}"
+                    figure.savefig(path, format=suffix, metadata=_METADATA[suffix])
+                    made.append(path)
+    captions = directory / "captions.md"
+    text = "".join(f"**{picture.name}**. {picture.caption}\n\n" for picture in chosen)
+    captions.write_text(text, encoding="utf-8", newline="\n")
+    return (*made, captions)
+
+
+def slug(text: str) -> str:
+    """A name for a file: lower-case letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
+
+
+# --- one figure ----------------------------------------------------------------------------------
+
+
+def _figure(picture: Picture, width: Width) -> Figure:
+    from matplotlib.figure import Figure
+
+    columns = min(picture.columns[width], len(picture.panels))
+    rows = -(-len(picture.panels) // columns)
+    inches = WIDTHS[width]
+    extra = 0.45 + (0.35 if picture.key or picture.key_from_panel else 0.0)
+    figure = Figure(figsize=(inches, rows * picture.height + extra), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    flat: list[Axes] = list(grid.flat)
+    for axes, (title, panel) in zip(flat, picture.panels, strict=False):
+        panel(axes)
+        axes.set_title(_legible(title))
+    for axes in flat[len(picture.panels) :]:
+        axes.set_visible(False)
+    for place, axes in enumerate(flat[: len(picture.panels)]):
+        if place + columns >= len(picture.panels):
+            axes.tick_params(axis="x", labelbottom=True)
+            axes.set_xlabel(picture.x_label)
+    if picture.y_label:
+        figure.supylabel(picture.y_label, fontsize=7)
+    _legend(figure, picture, flat[: len(picture.panels)], wide=width == "page")
+    if picture.badge:
+        figure.suptitle(picture.badge, x=0.995, ha="right", fontsize=6.5, color="#555555")
+    for text in figure.findobj(match=_is_text):
+        text.set_text(_legible(text.get_text()))  # type: ignore[attr-defined]  # findobj is untyped
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _is_text(artist: object) -> bool:
+    from matplotlib.text import Text
+
+    return isinstance(artist, Text)
+
+
+def _legend(figure: Figure, picture: Picture, drawn: Sequence[Axes], *, wide: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    handles: list[Artist] = []
+    names: list[str] = []
+    for name, marker, colour, face in picture.key:
+        handles.append(
+            Line2D([], [], marker=marker, color=colour, markerfacecolor=face, linestyle="none")
+        )
+        names.append(name)
+    if picture.key_from_panel:
+        for axes in drawn:
+            for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+                if name not in names:
+                    handles.append(handle)
+                    names.append(name)
+    if handles:
+        columns = min(len(names), 5 if wide else 3)
+        figure.legend(
+            handles, [_legible(name) for name in names], loc="outside lower center", ncols=columns
+        )
+
+
+def _legible(text: str) -> str:
+    """The text with what the figures' font can't draw as boxes."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    if text.isascii():
+        return text
+    glyphs = get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap()
+    return "".join(c if c == "\n" or ord(c) in glyphs else "□" for c in text)
+
+
+# --- what there is to draw -----------------------------------------------------------------------
+
+
+class _Scene:
+    """The results by dataset, protocol and model, with the looks that all figures share."""
+
+    def __init__(self, results: Results) -> None:
+        self.results = results
+        self.datasets = tuple(dict.fromkeys(one.cell.dataset for one in results.cells))
+        self.names = _distinct(self.datasets)
+        self.keys = tuple(dict.fromkeys(_key(one) for one in results.cells))
+        self.gated = {_key(one) for one in results.cells if one.gate}
+        models = {one.model.id: one.model for one in results.cells}
+        self.models = sorted(models.values(), key=_by_size)
+        last = max(1, len(self.models) - 1)
+        self.places = {
+            model.id: Place(
+                row,
+                panels.model_label(model),
+                _SHADES[row * (len(_SHADES) - 1) // last],
+                _MARKERS[row % len(_MARKERS)],
+            )
+            for row, model in enumerate(self.models)
+        }
+        self.looks = {
+            key: (
+                panels.PROTOCOL_MARKERS[number % 6],
+                panels.PROTOCOL_COLOURS[number % 6],
+            )
+            for number, key in enumerate(self.keys)
+        }
+
+    def title(self, key: Key) -> str:
+        return panels.label(key, len({temperature for _, temperature in self.keys}))
+
+    def bound(self, key: Key) -> str:
+        """The title, with a word on those that are told the verdict."""
+        title = self.title(key)
+        return f"{title} (upper bound)" if key in self.gated else title
+
+    def cells(self, dataset: str, key: Key) -> list[CellResult]:
+        return [
+            one for one in self.results.cells if one.cell.dataset == dataset and _key(one) == key
+        ]
+
+    @property
+    def badge(self) -> str:
+        simulated = [model.provider == "simulated" for model in self.models]
+        if all(simulated):
+            return "simulated models"
+        return "some models are simulated" if any(simulated) else ""
+
+    def picture(
+        self,
+        kind: str,
+        dataset: str,
+        caption: str,
+        found: Iterable[tuple[str, Panel]],
+        *,
+        x: str,
+        y: str = "",
+        height: float,
+        page: int = 4,
+        column: int = 2,
+        key: tuple[tuple[str, str, str, str], ...] = (),
+        key_from_panel: bool = False,
+    ) -> Picture:
+        name = "all" if dataset == ALL_DATASETS else self.names[dataset]
+        said = f"{caption} {self.badge.capitalize()}." if self.badge else caption
+        return Picture(
+            f"{kind}-{name}", kind, dataset, said, tuple(found), x, y, height,
+            {"column": column, "page": page}, self.badge, key, key_from_panel,
+        )  # fmt: skip
+
+
+def _key(one: CellResult) -> Key:
+    return one.cell.protocol, one.cell.temperature
+
+
+def _by_size(model: ModelSpec) -> tuple[float, str]:
+    size = model.size
+    known = size.parameters or size.low
+    return (float("inf") if known is None else known), model.id
+
+
+def _distinct(names: Sequence[str]) -> dict[str, str]:
+    """A file name for each; two that would be the same are numbered."""
+    found: dict[str, str] = {}
+    for name in names:
+        wanted, number = slug(name), 1
+        while wanted in {*found.values(), "all"}:
+            number += 1
+            wanted = f"{slug(name)}-{number}"
+        found[name] = wanted
+    return found
+
+
+def _shown(dataset: str) -> str:
+    return dataset if dataset == ALL_DATASETS else plain(dataset)
+
+
+def _deltas(scene: _Scene) -> Iterator[Picture]:
+    level = scene.results.settings.level
+    for gated in (False, True):
+        for dataset in scene.datasets:
+            found = []
+            for key in scene.keys:
+                cells = scene.cells(dataset, key)
+                if cells and (key in scene.gated) == gated:
+                    colour = scene.looks[key][1]
+                    found.append((scene.title(key), panels.forest(cells, scene.places, colour)))
+            of = f"Delta (accuracy at the last turn less accuracy at turn 0) on {_shown(dataset)}"
+            caption = (
+                f"{of}, upper bound: the protocol is told whether an answer is right, so delta "
+                f"can't be negative. {level:.0%} intervals."
+                if gated
+                else f"{of}, with {level:.0%} intervals; filled where it differs from zero after "
+                "Holm's adjustment over all cells that are tested."
+            )
+            yield scene.picture(
+                "oracle" if gated else "deltas", dataset, caption, found,
+                x="delta, points", height=_height(scene),
+            )  # fmt: skip
+
+
+def _height(scene: _Scene) -> float:
+    return 0.35 + 0.155 * len(scene.models)
+
+
+def _flips(scene: _Scene) -> Iterator[Picture]:
+    for dataset in scene.datasets:
+        found = []
+        own = [one for one in scene.results.cells if one.cell.dataset == dataset]
+        most = max((max(one.fixed or 0, one.broken or 0) for one in own), default=0)
+        for key in scene.keys:
+            cells = [one for one in scene.cells(dataset, key) if one.fixed is not None]
+            if cells:
+                title = scene.bound(key)
+                found.append((title, panels.flips(cells, scene.places, most=most)))
+        caption = (
+            f"Answers on {_shown(dataset)} that were wrong at first and right at last (fixed, to "
+            "the right) and the reverse (broken, to the left, hatched), in samples."
+        )
+        yield scene.picture(
+            "flips", dataset, caption, found, x="← broken    fixed →",
+            height=_height(scene), page=5,
+        )  # fmt: skip
+
+
+def _turns(scene: _Scene) -> Iterator[Picture]:
+    level = scene.results.settings.level
+    for dataset in scene.datasets:
+        found = []
+        for key in scene.keys:
+            rows = [
+                row
+                for row in scene.results.turns
+                if (row.cell.dataset, row.cell.protocol, row.cell.temperature) == (dataset, *key)
+            ]
+            if any(row.turn > 0 for row in rows):
+                title = scene.bound(key)
+                found.append((title, panels.turns(rows, scene.places)))
+        caption = (
+            f"Accuracy on {_shown(dataset)} turn by turn, with {level:.0%} intervals; lines are "
+            "models, darker with size."
+        )
+        yield scene.picture(
+            "turns", dataset, caption, found, x="turn", y="accuracy, %", height=1.6, page=5,
+            key_from_panel=True,
+        )  # fmt: skip
+
+
+def _scaling(scene: _Scene) -> Iterator[Picture]:
+    results = scene.results
+    pooled = {(one.protocol, one.temperature) for one in results.scaling}
+    datasets = [*scene.datasets, *([ALL_DATASETS] if len(scene.datasets) > 1 else [])]
+    hidden = [m for m in scene.models if m.size.source == "unknown"]
+    guessed = [m for m in scene.models if m.size.source == "estimate"]
+    for dataset in datasets:
+        shown = scene.datasets if dataset == ALL_DATASETS else (dataset,)
+        marks = {
+            name: (_MARKERS[number % len(_MARKERS)], _FACES[number % len(_FACES)])
+            for number, name in enumerate(shown)
+        }
+        found = []
+        for key in scene.keys:
+            if key not in pooled:
+                continue
+            about = (dataset, *key)
+            fits = [f for f in results.scaling if (f.dataset, f.protocol, f.temperature) == about]
+            rows = [
+                f for f in results.predictions if (f.dataset, f.protocol, f.temperature) == about
+            ]
+            cells = [one for name in shown for one in scene.cells(name, key)]
+            found.append((scene.title(key), panels.scaling(cells, fits, rows, marks)))
+        legend = (
+            tuple((plain(name), mark, panels.INK, face) for name, (mark, face) in marks.items())
+            if len(shown) > 1
+            else ()
+        )
+        yield scene.picture(
+            "scaling", dataset, _scaling_caption(scene, dataset, hidden, guessed), found,
+            x="parameters", y="delta, points", height=1.75, page=3, key=legend,
+            key_from_panel=True,
+        )  # fmt: skip
+
+
+def _scaling_caption(
+    scene: _Scene, dataset: str, hidden: Sequence[ModelSpec], guessed: Sequence[ModelSpec]
+) -> str:
+    level = scene.results.settings.level
+    said = [
+        f"Delta against model size on {_shown(dataset)}: points are cells with {level:.0%} "
+        "intervals; lines are the forms within 4 of the best AICc and the two-rate model, with the "
+        "band of the best form's mean; faint lines on grey are extrapolation."
+    ]
+    if dataset == ALL_DATASETS:
+        said.append("Lines are of the mean over datasets, points of each dataset.")
+    if guessed:
+        names = ", ".join(plain(m.id) for m in guessed)
+        use = "as intervals" if scene.results.settings.estimated_sizes else "not in the fits"
+        said.append(f"Grey bars: sizes that are only estimated, {use} ({names}).")
+    if hidden:
+        names = ", ".join(plain(m.id) for m in hidden)
+        said.append(f"Not drawn, because their size is unknown: {names}.")
+    return " ".join(said)
+
+
+def _frontier(scene: _Scene) -> Iterator[Picture]:
+    points = scene.results.frontier
+    several = len({temperature for _, temperature in scene.keys}) > 1
+    for dataset in dict.fromkeys(point.dataset for point in points):
+        own = [point for point in points if point.dataset == dataset]
+        found, used = [], []
+        for temperature in dict.fromkeys(point.temperature for point in own):
+            at = [point for point in own if point.temperature == temperature]
+            looks = {"first answer": ("o", panels.INK)}
+            looks |= {p.protocol: scene.looks.get((p.protocol, temperature), ("o", panels.INK))
+                      for p in at if p.protocol != "first answer"}  # fmt: skip
+            used += [(panels.label((name, 0), 1), *look, look[1]) for name, look in looks.items()]
+            title = f"T={temperature:g}" if several else ""
+            found.append((title, panels.frontier(at, looks, scene.places)))
+        caption = (
+            f"What an answer costs and how often it is right on {_shown(dataset)}, as deployed "
+            "(every call paid for). Lines join a model's first answer to what each protocol makes "
+            "of it; faint points are undominated in under 5% of the bootstrap's replicates."
+        )
+        yield scene.picture(
+            "frontier", dataset, caption, found, x="cost per item", y="accuracy, %",
+            height=2.4, page=2, column=1, key=tuple(dict.fromkeys(used)),
+        )  # fmt: skip
+
+
+def _acceptability(scene: _Scene) -> Iterator[Picture]:
+    prefix = "acceptability_at_"
+    rows = [one for one in scene.results.costs if one.quantity.startswith(prefix)]
+    for dataset in scene.datasets:
+        found = []
+        for key in scene.keys:
+            own = [
+                (float(one.quantity.removeprefix(prefix)), one)
+                for one in rows
+                if (one.dataset, one.protocol, one.temperature) == (dataset, *key)
+            ]
+            if own:
+                found.append((scene.title(key), panels.acceptability(own, scene.places)))
+        caption = (
+            f"Share of bootstrap replicates in which correction pays on {_shown(dataset)}, by what "
+            "one more right answer is worth; dotted: 0.95. Lines are models, darker with size."
+        )
+        yield scene.picture(
+            "acceptability", dataset, caption, found, x="worth of a right answer",
+            y="P(correction pays)", height=1.6, page=3, key_from_panel=True,
+        )  # fmt: skip
+
+
+def _power(scene: _Scene) -> Iterator[Picture]:
+    results = scene.results
+    rows = [
+        one
+        for group in (results.sensitivity, results.contrasts, results.generalisation)
+        for one in group
+        if one.quantity == "detectable_delta" and one.model
+    ]
+    for dataset in scene.datasets:
+        found = []
+        for key in scene.keys:
+            own = [r for r in rows if (r.dataset, r.protocol, r.temperature) == (dataset, *key)]
+            if own:
+                colour = scene.looks[key][1]
+                found.append((scene.title(key), panels.power(own, scene.places, colour)))
+        caption = (
+            f"The least true delta on {_shown(dataset)} that this study would have told from zero "
+            "four times out of five, from each cell's own flips."
+        )
+        yield scene.picture(
+            "power", dataset, caption, found, x="detectable delta, points",
+            height=_height(scene),
+        )  # fmt: skip
+
+
+_KINDS: tuple[Callable[[_Scene], Iterator[Picture]], ...] = (
+    _deltas,
+    _flips,
+    _turns,
+    _scaling,
+    _frontier,
+    _acceptability,
+    _power,
+)
