@@ -71,7 +71,7 @@ def test_fixed_less_broken_is_delta_times_n(
     assert found.last.value is not None
     assert found.first.value is not None
     assert found.last.value - found.first.value == pytest.approx((n01 - n10) / n, abs=1e-12)
-    assert (found.delta.low, found.delta.high) == tango_interval(n01, n10, n)
+    assert (found.delta.low, found.delta.high) == pytest.approx(tango_interval(n01, n10, n))
     assert found.delta.method == "Tango"
     assert found.worst.value == found.best.value == pytest.approx(found.delta.value)
     assert found.n_missing == 0

@@ -95,26 +95,30 @@ class Joint:
 
 
 def resample(found: Sequence[Arm], settings: Settings) -> Joint:
-    """Resample every dataset's clusters once, for all cells together."""
+    """Resample every dataset's clusters once, for all cells together. A cell without a complete
+    pair has no replicates."""
     by_dataset: dict[str, list[Arm]] = {}
     for arm in found:
-        by_dataset.setdefault(arm.cell.dataset, []).append(arm)
+        if arm.known.any():
+            by_dataset.setdefault(arm.cell.dataset, []).append(arm)
     columns: dict[tuple[str, Quantity], tuple[int, int]] = {}
-    strata = []
-    wide = max((len(_EVERY) * len(m) + len(_NULL) * len(m) for m in by_dataset.values()), default=0)
-    for d, (dataset, members) in enumerate(by_dataset.items()):
-        value_SQ = np.full((len(members[0].planned_S), wide), np.nan)
-        q = 0
+    values: list[list[Floats]] = []
+    for d, members in enumerate(by_dataset.values()):
+        values.append([])
         for arm in members:
-            for name, values in _values(arm).items():
-                value_SQ[:, q] = values
-                columns[arm.cell.id, name] = d, q
-                q += 1
+            for name, value_S in _values(arm).items():
+                columns[arm.cell.id, name] = d, len(values[d])
+                values[d].append(value_S)
+    if not values:
+        return Joint(settings, np.empty((settings.replicates, 0, 0)), {})
+    wide = max(len(own) for own in values)
+    strata = []
+    for own, (dataset, members) in zip(values, by_dataset.items(), strict=True):
+        padding = [np.full(len(own[0]), np.nan)] * (wide - len(own))
         # Keyed by name: a dataset's draws do not depend on which others are in the study.
         key = zlib.crc32(dataset.encode())
+        value_SQ = np.stack([*own, *padding], axis=1)
         strata.append(stratum(value_SQ, cluster_I=members[0].cluster_S, key=key))
-    if not strata:
-        return Joint(settings, np.empty((settings.replicates, 0, 0)), {})
     replicates = bootstrap_means(strata, seed=settings.seed, replicates=settings.replicates)
     return Joint(settings, replicates, columns)
 
