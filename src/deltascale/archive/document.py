@@ -125,14 +125,13 @@ def _csv(rows: Sequence[Mapping[str, str]]) -> str:
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        # A server names its versions: a spreadsheet must not take one for a formula.
-        writer.writerow(
-            {
-                key: f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
-                for key, text in row.items()
-            }
-        )
+        writer.writerow({key: _inert(value) for key, value in row.items()})
     return text.getvalue()
+
+
+def _inert(value: str) -> str:
+    """A server names its versions: a spreadsheet must not take one for a formula."""
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _markdown(rows: Sequence[Mapping[str, str]]) -> str:

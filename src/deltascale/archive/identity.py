@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from deltascale import providers
+from deltascale import datasets, protocols, providers, records, scorers
 from deltascale.errors import Mistake
 from deltascale.records import Study
 
@@ -66,6 +66,7 @@ def listed(path: Path) -> dict[str, str]:
 def names(directory: Path, study: Study, environ: Mapping[str, str]) -> dict[str, str]:
     """Every text that tells who made the study or where, with its kind."""
     found: dict[str, str] = {}
+    common = _COMMON_USERS | _own_words()
     for kind, text in (
         *_servers(study, environ),
         *_paths(directory, study),
@@ -74,9 +75,21 @@ def names(directory: Path, study: Study, environ: Mapping[str, str]) -> dict[str
         *_git(directory),
     ):
         text = text.strip()
-        if len(text) >= _SHORTEST and text.lower() not in _COMMON_USERS:
+        if len(text) >= _SHORTEST and text.lower() not in common:
             found.setdefault(text, kind)
     return found
+
+
+def _own_words() -> frozenset[str]:
+    """What a pack says of itself, in fields and names: a user called `seed` is not told by them."""
+    fields = {name for one in vars(records).values() for name in _fields(one)}
+    named = {*datasets.names(), *protocols.names(), *scorers.names(), *providers.PROVIDERS}
+    words = {word for name in (*fields, *named) for word in re.split(r"[^a-z0-9]+", name.lower())}
+    return frozenset(words | named | fields)
+
+
+def _fields(one: object) -> tuple[str, ...]:
+    return getattr(one, "__struct_fields__", ()) if isinstance(one, type) else ()
 
 
 def _servers(study: Study, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -130,8 +143,11 @@ def _users(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _person(full: str) -> Iterator[tuple[str, str]]:
+    """A full name, and the last of two or three words: a family name more often than not."""
     yield "name", full
-    yield from (("name", part) for part in full.split() if len(part) > 3)
+    parts = full.split()
+    if len(parts) in (2, 3) and all(part.isalpha() for part in parts) and len(parts[-1]) > 3:
+        yield "name", parts[-1]
 
 
 def _git(directory: Path) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ its runs and the versions that servers answered with are noted beside it; they a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ __all__ = [
     "LockedDataset",
     "LockedProtocol",
     "Served",
+    "digest_of",
     "frozen",
     "make",
     "merge",
@@ -113,6 +115,11 @@ class Lock(msgspec.Struct, frozen=True):
     environments: tuple[Environment, ...] = ()
     served: tuple[Served, ...] = ()
     format: int = FORMAT
+
+
+def digest_of(ids: tuple[str, ...]) -> str:
+    """SHA-256 (hex) of item ids in their order, as `Loaded.digest` has it."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def make(plan: Plan) -> Lock:

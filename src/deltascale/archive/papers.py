@@ -72,9 +72,9 @@ def _licences(folder: Path, lock: Lock) -> str:
     lines = [
         "# Licences",
         "",
-        "Items stand under the licence of the benchmark that they come from. deltascale, which made",
-        "the tables, is Apache-2.0. What its authors say of the study itself is in LICENSE, if that",
-        "is here; without it, nothing is granted beyond reading and verifying.",
+        "Items stand under the licence of the benchmark that they come from. deltascale, which",
+        "made the tables, is Apache-2.0. What its authors say of the study itself is in LICENSE,",
+        "if that is here; without it, nothing is granted beyond reading and verifying.",
         "",
         "| dataset | licence | homepage | source |",
         "|---|---|---|---|",

@@ -7,9 +7,9 @@ Knows the shapes of keys, addresses and ids, and what it is told of this machine
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import msgspec
 
@@ -134,7 +134,7 @@ class Scrub:
             if anonymous or kind == "key"
         ]
         # A conversation's texts come back in each of its calls.
-        self.text = lru_cache(maxsize=2048)(self._text)
+        self.text: Callable[[str], str] = lru_cache(maxsize=2048)(self._text)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -146,9 +146,10 @@ class Scrub:
 
     def _text(self, text: str) -> str:
         """The text with every match replaced."""
+        changed = text
         for kind, pattern in self._patterns(text):
-            text = pattern.sub(partial(self._stand_in, kind), text)
-        return text
+            changed = pattern.sub(partial(self._stand_in, kind), changed)
+        return text if changed == text else changed
 
     def _patterns(self, text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
         """The patterns that may match; looking for plain words first is many times faster."""
@@ -160,14 +161,11 @@ class Scrub:
                 yield kind, pattern
 
     def value(self, value: T) -> T:
-        """The value with every text in it replaced; the value itself where nothing matches."""
-        plain = msgspec.to_builtins(value)
-        changed = self.plain(plain)
-        return value if changed == plain else msgspec.convert(changed, type(value))
+        """The value with every text in it replaced; the value itself where nothing matches.
 
-    def plain(self, value: object) -> object:
-        """The value as plain lists, mappings and texts, with every text replaced."""
-        return self._walk(msgspec.to_builtins(value))
+        Lists, tuples, mappings (keys too) and Structs are walked; names of fields are ours.
+        """
+        return cast("T", self._walk(value))
 
     def found(self, text: str) -> Iterator[str]:
         """What should not be in a text that was replaced already: its kind, never the thing."""
@@ -178,10 +176,23 @@ class Scrub:
     def _walk(self, value: object) -> object:
         if isinstance(value, str):
             return self.text(value)
+        if isinstance(value, msgspec.Struct):
+            fields = {name: getattr(value, name) for name in value.__struct_fields__}
+            walked = {name: self._walk(inner) for name, inner in fields.items()}
+            changed = {name: new for name, new in walked.items() if new is not fields[name]}
+            return msgspec.structs.replace(value, **changed) if changed else value
         if isinstance(value, dict):
-            return {self._walk(key): self._walk(inner) for key, inner in value.items()}
+            pairs = {self._walk(key): self._walk(inner) for key, inner in value.items()}
+            same = all(
+                new is old and key is name
+                for (key, new), (name, old) in zip(pairs.items(), value.items(), strict=False)
+            )
+            return value if same and len(pairs) == len(value) else pairs
         if isinstance(value, list | tuple):
-            return [self._walk(inner) for inner in value]
+            inner = [self._walk(one) for one in value]
+            if all(new is old for new, old in zip(inner, value, strict=True)):
+                return value
+            return tuple(inner) if isinstance(value, tuple) else inner
         return value
 
     def _stand_in(self, kind: str, match: re.Match[str]) -> str:

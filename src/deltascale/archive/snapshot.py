@@ -21,7 +21,7 @@ from deltascale import ledger
 from deltascale.archive.scrub import Scrub
 from deltascale.records import Cell, Failure, Reply, Request, digest
 
-__all__ = ["Rules", "copy", "texts"]
+__all__ = ["Rules", "copy", "has_bomb", "texts"]
 
 _DAY_S = 86_400.0
 _VERSION_AT = 96
@@ -81,6 +81,17 @@ def copy(source: Path, target: Path, rules: Rules) -> None:
     with target.open("r+b") as file:
         file.seek(_VERSION_AT)
         file.write(bytes(4))
+
+
+def has_bomb(path: Path, most: int) -> bool:
+    """Whether a prompt or body in the ledger unpacks to more than so many bytes."""
+    with closing(_open(path)) as connection:
+        for blobs in connection.execute("SELECT request,raw FROM calls"):
+            for blob in blobs:
+                unpacker = zlib.decompressobj()
+                if len(unpacker.decompress(blob, most + 1)) > most:
+                    return True
+    return False
 
 
 def texts(path: Path) -> Iterator[tuple[str, str]]:
