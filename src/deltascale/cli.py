@@ -305,13 +305,27 @@ def power(pilot: Path | None, as_json: bool, **options: Any) -> None:
 @click.option("--check", is_flag=True, help="Ask each provider whether key and model are good.")
 @click.option("--model", "asked", multiple=True, help="With --check: only these; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Retired models too.")
+@click.option(
+    "--document",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the models that a study used into its directory: models.csv and models.md.",
+)
 @_json_option
 @click.pass_context
 def models(
-    context: click.Context, check: bool, asked: tuple[str, ...], every: bool, as_json: bool
+    context: click.Context,
+    check: bool,
+    asked: tuple[str, ...],
+    every: bool,
+    document: Path | None,
+    as_json: bool,
 ) -> None:
     """The catalogue: sizes with their source, prices with their date."""
     if context.invoked_subcommand is not None:
+        return
+    if document is not None:
+        _document(document, as_json=as_json)
         return
     from deltascale.report import catalogue
 
@@ -386,6 +400,79 @@ def show(name: str, items: int, scorer: str) -> None:
 
 
 @cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("-o", "--out", "target", type=click.Path(path_type=Path), required=True)
+@click.option("--anonymous", is_flag=True, help="For a blind review: who and where is taken out.")
+@click.option("--also", type=click.Path(path_type=Path), help="A list: more texts to take out.")
+@click.option("--without-text", is_flag=True, help="Leave out texts whose licence is not open.")
+def pack(directory: Path, target: Path, **options: Any) -> None:
+    """A study as one file that anybody can verify."""
+    from deltascale import conduct
+    from deltascale.archive import pack
+
+    environ = _environment()
+    manifest, report = pack.pack(
+        directory,
+        target,
+        analyze=conduct.analyze,
+        cache=_cache(environ),
+        environ=environ,
+        **options,
+    )
+    if report is not None:
+        _show_report(report)
+    for kind, count in manifest.replaced.items():
+        click.echo(f"replaced    {count} of the kind {kind}")
+    for line in manifest.left_out:
+        click.echo(f"left out    {line}")
+    size = target.stat().st_size / 1e6
+    click.echo(f"{target}: {len(manifest.members)} files, {size:.1f} MB")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_json_option
+def verify(file: Path, as_json: bool) -> None:
+    """Check a pack: every byte, every sample, every table; offline, without keys or models."""
+    from deltascale import conduct
+    from deltascale.archive.verify import verify
+
+    report = verify(file, analyze=conduct.analyze)
+    if as_json:
+        _print_json(report)
+    else:
+        _show_report(report)
+    failed = sum(check.state == "failed" for check in report.checks)
+    if failed:
+        raise Mistake(
+            f"it does not hold: {failed} of {len(report.checks)} checks failed",
+            where=str(file),
+            remedy="get the file again from where it is published, or ask its authors",
+        )
+    if not as_json:
+        click.echo(f"{file}: all that can be checked holds")
+
+
+@cli.command()
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@_json_option
+def diff(first: Path, second: Path, as_json: bool) -> None:
+    """What differs between two studies: their meaning, and what is on record."""
+    from deltascale.archive import compare
+
+    found = compare.differences(first, second)
+    if as_json:
+        _print_json(found)
+        return
+    for one in found:
+        before, after = compare.short(one.first) or "-", compare.short(one.second) or "-"
+        click.echo(f"{one.path}: {before} | {after}")
+    if not found:
+        click.echo("nothing: the same study, and the same on record")
+
+
+@cli.command()
 @_json_option
 def doctor(as_json: bool) -> None:
     """What is installed, which keys are set (never their values), and what works here."""
@@ -400,6 +487,21 @@ def doctor(as_json: bool) -> None:
 
 
 # --- what the commands share ---------------------------------------------------------------------
+
+
+def _document(directory: Path, *, as_json: bool) -> None:
+    from deltascale.archive import document
+
+    paths = document.document(directory)
+    if as_json:
+        _print_json([str(path) for path in paths])
+    else:
+        click.echo(f"wrote {' and '.join(str(path) for path in paths)}")
+
+
+def _show_report(report: Any) -> None:
+    for check in report.checks:
+        click.echo(f"{check.state:11} {check.name}: {check.detail}")
 
 
 def _cache(environ: Mapping[str, str]) -> Any:
