@@ -185,6 +185,19 @@ def test_folders_that_are_not_the_release(folder: Path, tmp_path: Path) -> None:
     assert "it can't be read" in told(tmp_path / "no.zip")
 
 
+def test_files_of_ones_own_are_known_by_what_was_read(folder: Path) -> None:
+    def source() -> str:
+        spec = DatasetSpec("mathbench", options={"path": str(folder)})
+        return load(spec, items=5, seed=0, cache=Cache(folder, offline=True)).source
+
+    before = source()
+    assert before == source()
+    assert mathbench.ZIP.md5 not in before
+    file = folder / "college" / "single_choice_en.jsonl"
+    file.write_text(file.read_text(encoding="utf-8").replace('"A"', '"C"', 1), encoding="utf-8")
+    assert source() != before
+
+
 def test_two_kinds_of_answers_in_one_scorer() -> None:
     scorer = scorers.find("mathbench")
     letters, number = Question((), "", choices=("1", "2", "3", "4")), Question((), "")
