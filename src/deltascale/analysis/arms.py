@@ -33,8 +33,10 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 _VOID_SHARE = 0.5
+_SAME_SHARE = 0.9
 _ENOUGH = 10
 _GUESSED = 0.1
+_OK = OUTCOMES.index("ok")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,8 +218,9 @@ def _wrong_ones_asked(frame: Frame, c: int) -> bool:
 def withheld(frame: Frame, c: int) -> str:
     """Why this cell's replies are no answers, or nothing. Judged from ten replies up.
 
-    Half of them error messages; or at some turn half of the items given one text, which is right
-    for fewer than a tenth of them: a constant guess among a few options is right more often.
+    Half of them error messages; or at some turn one text for half of the items, if it holds no
+    answer, or for nine tenths of them, if it is right for fewer than one in ten. (A small model may
+    well prefer one letter, and a constant guess among few options is right more often.)
     """
     there = frame.planned_CIE[c][..., None] & (frame.reply_CIET[c] >= 0)
     there &= frame.n_calls_CIET[c] > 0
@@ -231,21 +234,27 @@ def withheld(frame: Frame, c: int) -> str:
         at_IE = there[:, :, turn]
         if at_IE.any(axis=1).sum() < _ENOUGH:
             continue
-        n_items, n_answered, right = repeated(frame, c, turn, at_IE)
-        if n_items >= _VOID_SHARE * n_answered and right < _GUESSED:
+        n_items, n_answered, right, parsed = repeated(frame, c, turn, at_IE)
+        share = _SAME_SHARE if parsed else _VOID_SHARE
+        if n_items >= share * n_answered and right < _GUESSED:
             return f"{n_items} of {n_answered} items got one and the same reply"
     return ""
 
 
-def repeated(frame: Frame, c: int, turn: int, at_IE: NDArray[np.bool_]) -> tuple[int, int, float]:
-    """The text given to most items at a turn: to how many items, of how many, and its accuracy."""
+def repeated(
+    frame: Frame, c: int, turn: int, at_IE: NDArray[np.bool_]
+) -> tuple[int, int, float, bool]:
+    """The text given to most items at a turn: to how many items, of how many, its accuracy, and
+    whether an answer was found in it."""
     reply_IE = frame.reply_CIET[c, :, :, turn]
     item_IE = np.broadcast_to(np.arange(len(at_IE))[:, None], at_IE.shape)
     pairs = np.unique(np.stack([reply_IE[at_IE], item_IE[at_IE]]), axis=1)
     number, count = np.unique(pairs[0], return_counts=True)
     most = int(np.argmax(count))
-    scores = frame.score_CIET[c, :, :, turn][at_IE & (reply_IE == number[most])]
-    return int(count[most]), len(np.unique(pairs[1])), float(np.nanmean(scores))
+    where = at_IE & (reply_IE == number[most])
+    right = float(np.nanmean(frame.score_CIET[c, :, :, turn][where]))
+    parsed = bool((frame.outcome_CIET[c, :, :, turn][where] == _OK).any())
+    return int(count[most]), len(np.unique(pairs[1])), right, parsed
 
 
 def outcomes(frame: Frame, c: int, turn: int) -> dict[str, int]:

@@ -105,10 +105,10 @@ def _of_replies(arm: Arm, about: str) -> Iterator[Caveat]:
         at_IE = arm.frame.planned_CIE[arm.c] & (reply_IE >= 0)
         if at_IE.any(axis=1).sum() < 10:
             continue
-        n_items, n, right = repeated(arm.frame, arm.c, turn, at_IE)
+        n_items, n, right, _ = repeated(arm.frame, arm.c, turn, at_IE)
         if 2 * n_items >= n:
             yield Caveat(
-                1, "one_reply", about,
+                0 if right < 0.1 else 1, "one_reply", about,
                 f"{n_items} of {n} items got one and the same reply at turn {turn}, right for "
                 f"{100 * right:.0f} % of them",
             )  # fmt: skip
