@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from deltascale.analysis import CellResult, Results
+from deltascale.analysis.power import PowerRow
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.errors import MissingExtra
 from deltascale.records import ModelSpec
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["FORMATS", "WIDTHS", "Picture", "draw", "pictures", "slug"]
+__all__ = ["FORMATS", "WIDTHS", "Picture", "draw", "file_names", "pictures", "slug"]
 
 Width: TypeAlias = Literal["column", "page"]
 WIDTHS: Mapping[Width, float] = {"column": 3.3, "page": 6.9}
@@ -65,11 +66,14 @@ class Picture:
     key_from_panel: bool = False
 
 
-def pictures(results: Results) -> tuple[Picture, ...]:
-    """Every figure that the results have something for, in a paper's order."""
+def pictures(results: Results, *, power: Sequence[PowerRow] = ()) -> tuple[Picture, ...]:
+    """Every figure that the results have something for, in a paper's order.
+
+    `power` are the rows of `analysis.power.pilot`; without them that figure is left out.
+    """
     if not results.cells:
         return ()
-    scene = _Scene(results)
+    scene = _Scene(results, power)
     return tuple(one for make in _KINDS for one in make(scene) if one.panels)
 
 
@@ -77,6 +81,7 @@ def draw(
     results: Results,
     directory: Path,
     *,
+    power: Sequence[PowerRow] = (),
     widths: Iterable[Width] = tuple(WIDTHS),
     formats: Iterable[str] = FORMATS,
     wanted: Callable[[Picture], bool] = lambda _: True,
@@ -94,7 +99,7 @@ def draw(
 
     directory.mkdir(parents=True, exist_ok=True)
     made: list[Path] = []
-    chosen = [picture for picture in pictures(results) if wanted(picture)]
+    chosen = [picture for picture in pictures(results, power=power) if wanted(picture)]
     with (
         as_file(files(__package__) / "paper.mplstyle") as sheet,
         style.context(str(sheet), after_reset=True),
@@ -116,6 +121,18 @@ def draw(
 def slug(text: str) -> str:
     """A name for a file: lower-case letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "unnamed"
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """A file name for each dataset; two that would be the same are numbered."""
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        wanted, number = slug(name), 1
+        while wanted in {*found.values(), "all"}:
+            number += 1
+            wanted = f"{slug(name)}-{number}"
+        found[name] = wanted
+    return found
 
 
 # --- one figure ----------------------------------------------------------------------------------
@@ -197,10 +214,11 @@ def _legible(text: str) -> str:
 class _Scene:
     """The results by dataset, protocol and model, with the looks that all figures share."""
 
-    def __init__(self, results: Results) -> None:
+    def __init__(self, results: Results, power: Sequence[PowerRow]) -> None:
         self.results = results
+        self.power = power
         self.datasets = tuple(dict.fromkeys(one.cell.dataset for one in results.cells))
-        self.names = _distinct(self.datasets)
+        self.names = file_names(self.datasets)
         self.keys = tuple(dict.fromkeys(_key(one) for one in results.cells))
         self.gated = {_key(one) for one in results.cells if one.gate}
         models = {one.model.id: one.model for one in results.cells}
@@ -274,18 +292,6 @@ def _by_size(model: ModelSpec) -> tuple[float, str]:
     size = model.size
     known = size.parameters or size.low
     return (float("inf") if known is None else known), model.id
-
-
-def _distinct(names: Sequence[str]) -> dict[str, str]:
-    """A file name for each; two that would be the same are numbered."""
-    found: dict[str, str] = {}
-    for name in names:
-        wanted, number = slug(name), 1
-        while wanted in {*found.values(), "all"}:
-            number += 1
-            wanted = f"{slug(name)}-{number}"
-        found[name] = wanted
-    return found
 
 
 def _shown(dataset: str) -> str:
@@ -468,28 +474,27 @@ def _acceptability(scene: _Scene) -> Iterator[Picture]:
 
 
 def _power(scene: _Scene) -> Iterator[Picture]:
-    results = scene.results
-    rows = [
-        one
-        for group in (results.sensitivity, results.contrasts, results.generalisation)
-        for one in group
-        if one.quantity == "detectable_delta" and one.model
-    ]
+    """One picture of all datasets: what a cell could see, by its items."""
+    found = []
     for dataset in scene.datasets:
-        found = []
-        for key in scene.keys:
-            own = [r for r in rows if (r.dataset, r.protocol, r.temperature) == (dataset, *key)]
-            if own:
-                colour = scene.looks[key][1]
-                found.append((scene.title(key), panels.power(own, scene.places, colour)))
-        caption = (
-            f"The least true delta on {_shown(dataset)} that this study would have told from zero "
-            "four times out of five, from each cell's own flips."
-        )
-        yield scene.picture(
-            "power", dataset, caption, found, x="detectable delta, points",
-            height=_height(scene),
-        )  # fmt: skip
+        rows = [
+            row
+            for row in scene.power
+            if (row.quantity, row.dataset) == ("least_detectable_delta", dataset)
+        ]
+        if any(row.value is not None for row in rows):
+            planned = max(o.delta.n for o in scene.results.cells if o.cell.dataset == dataset)
+            looks = {protocol: scene.looks[protocol, t] for protocol, t in reversed(scene.keys)}
+            found.append((_shown(dataset), panels.power(rows, looks, planned=planned)))
+    caption = (
+        "The least true delta that a cell with so many items would tell from zero four times out "
+        "of five, at the flip rates seen here and the level that Holm's first step leaves. Dotted: "
+        "the pairs this study has."
+    )
+    yield scene.picture(
+        "power", ALL_DATASETS, caption, found, x="items", y="least delta, points", height=1.6,
+        page=3, key_from_panel=True,
+    )  # fmt: skip
 
 
 _KINDS: tuple[Callable[[_Scene], Iterator[Picture]], ...] = (

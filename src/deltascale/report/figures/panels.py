@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from deltascale.analysis import CellResult, Finding, Foretold, FormFit, FrontierPoint, TurnResult
+from deltascale.analysis.power import PowerRow
 from deltascale.records import Estimate, ModelSpec
 from deltascale.report.tables import size_text
 
@@ -406,18 +407,25 @@ def usd(value: float) -> str:
     return f"${mantissa}e−{abs(int(exponent))}"
 
 
-def power(rows: Sequence[Finding], places: Mapping[str, Place], colour: str) -> Panel:
-    """The least delta that a cell would have shown four times out of five."""
+def power(rows: Sequence[PowerRow], looks: Mapping[str, tuple[str, str]], *, planned: int) -> Panel:
+    """The least delta that would be found against the number of items, one line a protocol."""
 
     def draw(axes: Axes) -> None:
-        for one in rows:
-            if one.estimate.value is None:
-                continue
-            row = places[one.model].row
-            axes.plot([0, one.estimate.value], [row, row], color="#cccccc", linewidth=1.0)
-            axes.plot(one.estimate.value, row, marker="o", color=colour)
-        axes.set_xlim(left=0)
-        _rows(axes, places)
-        points("x")(axes)
+        from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+        axes.set_xscale("log")
+        axes.axvline(planned, color=INK, linewidth=0.7, linestyle=":")
+        for protocol in dict.fromkeys(row.protocol for row in rows):
+            own = [row for row in rows if row.protocol == protocol and row.value is not None]
+            marker, colour = looks.get(protocol, ("o", INK))
+            axes.plot(
+                [row.items or 0 for row in own], [row.value or 0.0 for row in own], color=colour,
+                marker=marker, label=label((protocol, 0.0), 1),
+            )  # fmt: skip
+        axes.xaxis.set_major_locator(FixedLocator([50, 200, 1000, 5000]))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:,.0f}"))
+        axes.set_ylim(bottom=0)
+        points("y")(axes)
 
     return draw
