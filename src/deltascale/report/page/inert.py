@@ -58,7 +58,7 @@ def within(text: str, limit: int) -> str:
     return visible(text[: limit - tail]) + note + visible(text[-tail:])
 
 
-def tag(name: str, *children: Node, **attributes: str | int | bool | None) -> Html:
+def tag(name: str, /, *children: Node, **attributes: str | int | bool | None) -> Html:
     """An element. Children that are not `Html` are escaped; None is nothing.
 
     `class_` and `for_` lose their underscore, other underscores become hyphens; True is an
