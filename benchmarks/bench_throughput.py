@@ -73,7 +73,7 @@ def _cpu_us(run: dict[str, float]) -> float:
 
 
 def _measured(clients: list[Client], latency_s: float, rounds: int) -> _Runs:
-    """Every client's runs, in turns; a client that fails is told of and left out."""
+    """Every client's runs, in turns; a rival that fails is told of and left out."""
     runs: _Runs = {client.name: [] for client in clients}
     with measure.server(latency_s) as base_url:
         for _ in range(rounds):
@@ -83,12 +83,14 @@ def _measured(clients: list[Client], latency_s: float, rounds: int) -> _Runs:
                 try:
                     runs[client.name].append(_once(client, base_url, client.n_conversations))
                 except measure.ChildError as failed:
+                    if client.python == sys.executable:
+                        raise
                     print(f"{client.shown}: left out: {failed}", flush=True)
                     del runs[client.name]
     return runs
 
 
-def _rows(clients: list[Client], runs: _Runs, ideal: float | None) -> list[list[str]]:
+def _rows(clients: list[Client], runs: _Runs, full: float) -> list[list[str]]:
     rows = []
     for client in clients:
         if client.name not in runs:
@@ -96,7 +98,7 @@ def _rows(clients: list[Client], runs: _Runs, ideal: float | None) -> list[list[
         mine = runs[client.name]
         rates, cpus = [_rate(run) for run in mine], [_cpu_us(run) for run in mine]
         row = [client.shown, measure.spread(rates, "{:,.0f}"), measure.spread(cpus, "{:,.0f}")]
-        row.append(f"{measure.median(rates) / ideal:.2f}" if ideal else "")
+        row.append(f"{measure.median(rates) / full:.2f}")
         rows.append(row)
     return rows
 
@@ -135,8 +137,9 @@ def main() -> None:
         runs = _measured(clients, latency_s, wanted.rounds)
         at = "no latency" if not latency_s else f"{1e3 * latency_s:.0f} ms"
         print(f"{workload.CONNECTIONS} connections, {workload.TURNS} turns, {at}:\n")
+        bare = measure.median(_rate(run) for run in runs["bare"])
         header = ["client", "calls/s", "CPU µs/call", "of ideal" if latency_s else "of bare"]
-        measure.table(header, _rows(clients, runs, _IDEAL if latency_s else None))
+        measure.table(header, _rows(clients, runs, _IDEAL if latency_s else bare))
         aims = {"inspect": ">= 20"} if latency_s else {"bare": ">= 0.5", "inspect": ">= 20"}
         ratios += _ratios(runs, at, aims=aims)
         if latency_s and "ours" in runs:
