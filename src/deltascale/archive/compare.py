@@ -62,25 +62,36 @@ def _facts(directory: Path) -> dict[str, str]:
 
 def _plain(lock: Lock) -> Mapping[str, object]:
     """The lock as mappings whose keys are names and not places in a list."""
-    plain: dict[str, object] = msgspec.to_builtins(lock)
-    study = plain["study"]
-    assert isinstance(study, dict)  # noqa: S101 - it is a Struct's
-    study["models"] = {model["id"]: model for model in study["models"]}
-    study["datasets"] = {spec["name"]: spec for spec in study["datasets"]}
-    for dataset in plain["datasets"].values():  # type: ignore[attr-defined]  # plain builtins
-        dataset["n_items"] = len(dataset["ids"])
-        dataset["ids"] = locks.digest_of(tuple(dataset["ids"]))
-        dataset["contents"] = locks.digest_of(tuple(dataset["contents"]))
-    plain["environments"] = dict(enumerate(msgspec.to_builtins(lock.environments)))
-    plain.pop("served")  # the ledger says it, and more
+    study = _fields(lock.study)
+    study["models"] = {model.id: model for model in lock.study.models}
+    study["datasets"] = {spec.name: spec for spec in lock.study.datasets}
+    plain = _fields(lock) | {"study": study}
+    plain["datasets"] = {
+        name: _fields(dataset)
+        | {
+            "n_items": len(dataset.ids),
+            "ids": locks.digest_of(dataset.ids),
+            "contents": locks.digest_of(dataset.contents),
+        }
+        for name, dataset in lock.datasets.items()
+    }
+    plain["environments"] = {str(n): one for n, one in enumerate(lock.environments)}
+    del plain["served"]  # the ledger says it, and more
     return plain
 
 
+def _fields(value: msgspec.Struct) -> dict[str, object]:
+    """Every field, also those that are as they are when nothing is said."""
+    return {name: getattr(value, name) for name in value.__struct_fields__}
+
+
 def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, msgspec.Struct):
+        value = _fields(value)
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(f"{path}.{key}" if path else str(key), inner)
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         yield path, ", ".join(map(str, value))
     else:
         yield path, "" if value is None else str(value)

@@ -41,10 +41,13 @@ from deltascale.records import (
     digest,
 )
 
-__all__ = ["TOLERANCE", "Replay", "replay"]
+__all__ = ["OTHER_VERSION", "TOLERANCE", "Replay", "replay"]
 
 TOLERANCE = 1e-9
 """Scores may differ by so much: the last bits of a float are not the same on every machine."""
+
+OTHER_VERSION = " has another version or other prompts here"
+"""Ends the reasons that another deltascale would not have."""
 
 OnKey = Callable[[str, bytes, object], None]
 
@@ -129,9 +132,9 @@ def _prepared(lock: Lock, planned: Planned) -> tuple[ModelSpec, Protocol, Scorer
     if (protocol.version, protocol.regime) != (locked.version, locked.regime) or (
         dict(protocol.prompts) != locked.prompts
     ):
-        return f"the protocol {cell.protocol} has another version here"
+        return f"the protocol {cell.protocol}{OTHER_VERSION}"
     if scorer.version != dataset.scorer_version:
-        return f"the scorer {scorer.name} has another version here"
+        return f"the scorer {scorer.name}{OTHER_VERSION}"
     return model, protocol, scorer
 
 
@@ -172,9 +175,10 @@ class _Stage:
             self.found.n_samples += 1
             self.found.n_turns += len(turns)
             self.found.n_failed += any(turn.score is None for turn in turns)
-            for line in _differences(turns, again):
-                self._differs(f"{where}: {self.absent or line}")
-                break
+            # A call that is not on record is a lie too where the sample is said to have failed.
+            line = self.absent or next(_differences(turns, again), "")
+            if line:
+                self._differs(f"{where}: {line}")
 
     def _template(self, cell: Cell) -> Request:
         study = self.lock.study

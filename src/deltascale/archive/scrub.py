@@ -67,10 +67,6 @@ _SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         """,
         ("req_", "req-", "resp_", "cmpl-", "cmpl_", "msg_", "msg-", "gen-", "-4", "-1", "-7"),
     ),
-    "user": (
-        r"(?:(?<=/home/)|(?<=/users/)|(?<=\\users\\))(?!user-\d+\b)[\w.-]+",
-        ("/home/", "/users/", "\\users\\"),
-    ),
     "host": (
         r"""
           (?<![\w.-])(?:10|192\.168|172\.(?:1[6-9]|2[0-9]|3[01]))(?:\.[0-9]{1,3}){2,3}(?![\w.-])
@@ -87,7 +83,11 @@ _SHAPES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
 }
 """Kind → its pattern, and what a text in lower case must hold (any of it) to be worth a look. They
-are applied in this order, and no stand-in matches a later pattern."""
+are applied in this order, after paths and known texts; no stand-in matches a later pattern."""
+
+_HOME = r"(?:/home/|/users/|\b[a-z]:\\users\\)[\w.-]+"
+_BELOW = r"(?:[/\\][\w.-]+)*"
+"""A path is replaced to its end: what lies in somebody's home tells of them too."""
 
 _STAND_INS = {
     "email": "email-{}",
@@ -122,12 +122,15 @@ class Scrub:
         if anonymous:
             for text, kind in names.items():
                 self._literals.setdefault(_plain(text), kind)
+        paths = [text for text, kind in self._literals.items() if kind == "path"]
+        places = "|".join([*map(_escaped, _longest_first(paths)), _HOME])
+        self._paths = re.compile(rf"(?:{places}){_BELOW}", re.IGNORECASE) if anonymous else None
         self._exact: re.Pattern[str] | None = None
         if self._literals:
-            longest = sorted(self._literals, key=lambda text: (-len(text), text))
-            exact = "|".join(_escaped(text) for text in longest)
+            exact = "|".join(map(_escaped, _longest_first(self._literals)))
             self._exact = re.compile(rf"(?<![A-Za-z0-9])(?:{exact})(?![A-Za-z0-9])", re.IGNORECASE)
         self._first_words = {text.partition(" ")[0] for text in self._literals}
+        self._path_hints = ("/home/", "/users/", "\\users\\", *map(_plain, paths))
         self._shapes = [
             (kind, re.compile(pattern, re.VERBOSE | re.IGNORECASE), hints)
             for kind, (pattern, hints) in _SHAPES.items()
@@ -154,6 +157,8 @@ class Scrub:
     def _patterns(self, text: str) -> Iterator[tuple[str, re.Pattern[str]]]:
         """The patterns that may match; looking for plain words first is many times faster."""
         lower = text.lower()
+        if self._paths is not None and any(hint in lower for hint in self._path_hints):
+            yield "path", self._paths
         if self._exact is not None and any(word in lower for word in self._first_words):
             yield "literal", self._exact
         for kind, pattern, hints in self._shapes:
@@ -215,6 +220,10 @@ class Scrub:
             number = 1 + sum(known == kind for known, _ in self._known)
             self._known[name] = _STAND_INS[kind].format(number)
         return self._known[name]
+
+
+def _longest_first(texts: Iterable[str]) -> list[str]:
+    return sorted(texts, key=lambda text: (-len(text), text))
 
 
 def _plain(text: str) -> str:

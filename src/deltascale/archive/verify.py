@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -26,7 +26,7 @@ from deltascale.archive import container, document, items, snapshot
 from deltascale.archive import lock as locks
 from deltascale.archive.container import Manifest
 from deltascale.archive.lock import Lock
-from deltascale.archive.replay import TOLERANCE, Replay, replay
+from deltascale.archive.replay import OTHER_VERSION, TOLERANCE, Replay, replay
 from deltascale.engine import price_of
 from deltascale.errors import Mistake
 from deltascale.ledger import Ledger
@@ -43,12 +43,15 @@ _UNPROVABLE = (
 )
 
 
+_State: TypeAlias = Literal["proved", "failed", "not proved"]
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One thing that was looked at, and what came of it."""
 
     name: str
-    state: Literal["proved", "failed", "not proved"]
+    state: _State
     detail: str
 
 
@@ -273,7 +276,11 @@ class _Pack:
             text = f"{n_planned - n_known} planned samples are not on record"
             yield Check("samples", "not proved", text)
         for reason, count in again.unproved.items():
-            yield Check("samples", "not proved", f"{count} samples: {reason}")
+            # Who claims another version must not get away with not being checked.
+            other = reason.endswith(OTHER_VERSION)
+            remedy = f"; verify it with deltascale {self.manifest.deltascale}" if other else ""
+            state: _State = "failed" if other else "not proved"
+            yield Check("samples", state, f"{count} samples: {reason}{remedy}")
         yield from _verdicts(again)
 
     def _tables(self) -> Iterator[Check]:
