@@ -54,6 +54,10 @@ __all__ = ["Progress", "Watch", "price_of", "run", "template"]
 RETRIES = 6
 """Attempts at one call before its sample is given up for this run."""
 
+WORKERS_PER_CONNECTION = 2
+"""The pace alone decides how many calls are in flight; while one worker waits for its reply to
+reach the disk, another uses the connection."""
+
 Sleep = Callable[[float], Awaitable[None]]
 Connect = Callable[[ModelSpec], AbstractAsyncContextManager[Caller]]
 
@@ -178,7 +182,8 @@ class _Lane:
         async with connect(self.model) as provider:
             caller = self._with_policies(provider)
             samples = self.plan.samples(self.model)
-            n_workers = min(self.model.limits.connections, self.plan.n_samples)
+            limits = self.model.limits
+            n_workers = min(WORKERS_PER_CONNECTION * limits.connections, self.plan.n_samples)
             async with asyncio.TaskGroup() as group:
                 for _ in range(n_workers):
                     group.create_task(self._work(samples, caller))

@@ -458,9 +458,7 @@ def write(path: Path) -> Iterator[Ledger]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-    connection.execute("PRAGMA mmap_size=268435456")
-    return connection
+    return sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
 
 
 def _create_or_check(path: Path, connection: sqlite3.Connection) -> None:
