@@ -30,7 +30,7 @@ def rivals_python() -> str | None:
     print(f"installing {' and '.join(_PACKAGES)} into {folder.parent.name}, once ...", flush=True)
     try:
         venv.create(folder, with_pip=True, clear=True)
-        command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        command = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
         subprocess.run([*command, *_PACKAGES], check=True, timeout=1200)
     except (OSError, subprocess.SubprocessError) as error:
         print(f"no openai SDK and no Inspect AI: they can't be installed here ({error})\n")
