@@ -135,7 +135,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         "times its size",
     ),
     "more than declared": (lambda: declared(50), "damaged"),
-    "less than declared": (lambda: declared(9000), "damaged"),
+    "less than declared": (lambda: declared(9000), "shorter"),
     "huge": (lambda: declared(0xFFFFFFF0), "times its size"),
     "overlap": (overlapping, "overlaps"),
     "another name inside": (

