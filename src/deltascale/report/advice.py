@@ -1,7 +1,7 @@
-"""What a study says to do, each sentence with the evidence it stands on; nothing beyond it.
+"""To correct or not: one model on one dataset, by which protocol, at what price, and how sure.
 
-It chooses among estimates and words them, and computes none. A question that the estimates leave
-open is answered with why it is open. Page, paper and `advise` all speak through here.
+It chooses among estimates and words them, and computes none. What concerns the whole study
+(`question`, `answer`, `guidelines`) can be called from here as well.
 """
 
 from __future__ import annotations
@@ -11,11 +11,22 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from deltascale.analysis import CellResult, Finding, Results
-from deltascale.analysis.claims import ALPHA
-from deltascale.analysis.generalisation import task_kind
 from deltascale.errors import Mistake
 from deltascale.records import Estimate
-from deltascale.report.wording import dollars, estimate_text, short
+from deltascale.report.guidelines import (
+    Guideline,
+    answer,
+    blocked_cells,
+    cells_tested,
+    guidelines,
+    has_gained,
+    has_lost,
+    is_sure,
+    name_of,
+    of_cell,
+    question,
+)
+from deltascale.report.wording import estimate_text, short
 
 __all__ = [
     "Advice", "Guideline", "Verdict", "advise", "answer", "blocked_cells", "cells_tested",
@@ -23,22 +34,6 @@ __all__ = [
 ]  # fmt: skip
 
 Verdict: TypeAlias = Literal["correct", "do not correct", "not shown"]
-
-_NAMED = 4
-"""At most so many protocols are named in a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Guideline:
-    """`sentence` is empty where the study does not support one; then `evidence` says why."""
-
-    question: str
-    sentence: str
-    evidence: tuple[str, ...]
-
-    @property
-    def supported(self) -> bool:
-        return bool(self.sentence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,360 +57,6 @@ class Advice:
     net: Estimate | None
     chance: Estimate | None
     because: tuple[str, ...]
-
-
-# --- what was asked, and the answer --------------------------------------------------------------
-
-
-def question(results: Results) -> str:
-    """What the study asked, in one sentence."""
-    study = results.study
-    names = [name for name in study.protocols if name != "resample"]
-    return (
-        f"How much does the accuracy of {_n(len(study.models), 'model')} on "
-        f"{_n(len(study.datasets), 'dataset')} change over {study.turns} turns, when they are "
-        f"asked to correct themselves by {_listed(names)}, and is the change worth its price?"
-    )
-
-
-def answer(results: Results) -> tuple[str, ...]:
-    """At most three sentences, none above the rung of the ladder that its evidence reaches."""
-    blocked = blocked_cells(results)
-    if blocked is None:
-        why = next(c.text for c in results.warnings if c.weight == 0 and not c.about)
-        return (f"This study has no headline: {why}.",)
-    cells = cells_tested(results, blocked)
-    if not cells:
-        return ("This study has no cell in which a change of accuracy could be tested.",)
-    parts = [_signs(results, cells, blocked), _sizes(results), _control(results)]
-    return tuple(part for part in parts if part)[:3]
-
-
-def blocked_cells(results: Results) -> frozenset[str] | None:
-    """Ids of the cells of which nothing may be headlined; None: nothing of the whole study."""
-    blocking = {caveat.about for caveat in results.warnings if caveat.weight == 0}
-    if "" in blocking:
-        return None
-    return frozenset(
-        one.cell.id for one in results.cells if one.withheld or _name_of(one) in blocking
-    )
-
-
-def _name_of(one: CellResult) -> str:
-    cell = one.cell
-    return f"{cell.model}, {cell.dataset}, {cell.protocol}, temperature {cell.temperature:g}"
-
-
-def cells_tested(results: Results, blocked: frozenset[str]) -> tuple[CellResult, ...]:
-    """The cells whose delta was tested in the confirmatory family and may be spoken of."""
-    return tuple(
-        one
-        for one in results.cells
-        if one.p_holm is not None and not one.gate and one.cell.id not in blocked
-    )
-
-
-def _gained(one: CellResult) -> bool:
-    return _sure(one.p_holm) and (one.delta.value or 0.0) > 0
-
-
-def _lost(one: CellResult) -> bool:
-    return _sure(one.p_holm) and (one.delta.value or 0.0) < 0
-
-
-def _sure(p: float | None) -> bool:
-    return p is not None and p < ALPHA
-
-
-def _signs(results: Results, cells: Sequence[CellResult], blocked: frozenset[str]) -> str:
-    gained, lost = sum(map(_gained, cells)), sum(map(_lost, cells))
-    none = sum(one.no_effect and not _sure(one.p_holm) for one in cells)
-    n = len(cells)
-    whole = f"{n} cells (model × dataset × protocol)" if n != 1 else "the one cell"
-    if gained or lost:
-        up, down = (
-            f"raised accuracy in {gained}",
-            f"lowered {'it' if gained else 'accuracy'} in {lost}",
-        )
-        parts = [text for text, n_such in ((up, gained), (down, lost)) if n_such]
-        said = f"Of {whole}, correction {' and '.join(parts)}"
-        rest = "; in the others no change is shown" if gained + lost < n else ""
-    else:
-        said, rest = f"In {whole}, no change of accuracy by correction is shown", ""
-    if none:
-        margin = 100 * results.settings.margin
-        rest += f", and in {none} a change of more than {margin:g} points is ruled out"
-    more = f" ({_n(len(blocked), 'cell')} left out: see the health of the study)" if blocked else ""
-    return f"{said}{rest} (Holm, {100 * ALPHA:g} %){more}."
-
-
-def _sizes(results: Results) -> str:
-    """The trend over these models, and a form where one is claimed; or why nothing is said."""
-    if not results.claims:
-        return ""
-    several = _several_temperatures(results)
-    trends = []
-    for claim in results.claims:
-        found = _trend(results, claim.protocol, claim.temperature)
-        if claim.rung < 2 or found is None or found.estimate.value is None:
-            continue
-        way = "rises" if found.estimate.value > 0 else "falls"
-        name = _arm(claim.protocol, claim.temperature, several)
-        form = next((p for p in claim.text.split("; ") if p.endswith(" form")), "")
-        more = f", by the {form}" * bool(claim.rung >= 3 and form)
-        trends.append(
-            f"it {way} by {estimate_text(found.estimate)} points per e-fold for {name}{more}"
-        )
-    if trends:
-        shown = "; ".join(trends[:_NAMED])
-        rest = f"; and {_n(len(trends) - _NAMED, 'more')}" if len(trends) > _NAMED else ""
-        only = "" if any(c.rung >= 3 for c in results.claims) else ", claimed of these models only"
-        return f"The change has a trend over size{only}: {shown}{rest}."
-    refusals = [fit.note for fit in results.scaling if fit.form == "none" and fit.note]
-    if refusals:
-        return f"Nothing is said of how the change depends on size: {refusals[0]}."
-    return "No trend of the change over the models' sizes is shown."
-
-
-def _trend(results: Results, protocol: str, temperature: float) -> Finding | None:
-    return next(
-        (
-            one
-            for one in results.contrasts
-            if one.quantity == "trend"
-            and (one.protocol, one.temperature) == (protocol, temperature)
-            and _sure(one.p_adjusted)
-        ),
-        None,
-    )
-
-
-def _control(results: Results) -> str:
-    """Against voting that costs the same; else against a fresh answer."""
-    for quantity, words in (
-        ("accuracy_less_vote_of_equal_cost", "a majority vote that costs as much"),
-        ("delta_less_resample", "answering afresh"),
-    ):
-        own = [one for one in _compared(results, quantity) if one.protocol != "vote"]
-        if not own:
-            continue
-        better = sum(_sure(o.p_adjusted) and (o.estimate.value or 0) > 0 for o in own)
-        worse = sum(_sure(o.p_adjusted) and (o.estimate.value or 0) < 0 for o in own)
-        if not better and not worse:
-            return f"Against {words}, no difference is shown in {_n(len(own), 'comparison')}."
-        return (
-            f"Against {words}, correction is better in {better} and worse in {worse} of "
-            f"{_n(len(own), 'comparison')} (Benjamini-Hochberg)."
-        )
-    return ""
-
-
-def _compared(results: Results, quantity: str) -> list[Finding]:
-    return [
-        one for one in results.contrasts if one.quantity == quantity and one.p_adjusted is not None
-    ]
-
-
-# --- guidelines ----------------------------------------------------------------------------------
-
-
-def guidelines(results: Results) -> tuple[Guideline, ...]:
-    """The practitioner's questions, each answered with its evidence or with why it is open."""
-    blocked = blocked_cells(results)
-    cells = () if blocked is None else cells_tested(results, blocked)
-    made = [_which_protocol(results, cells), _which_size(results), _which_task(cells)]
-    made += [_or_vote(results), _really_correction(results), _which_turns(results)]
-    made.append(_worth(results, cells))
-    if _several_temperatures(results):
-        made.append(_which_temperature(results))
-    return tuple(made)
-
-
-def _which_protocol(results: Results, cells: Sequence[CellResult]) -> Guideline:
-    asked = "Which protocol, if any?"
-    by_protocol: dict[str, list[CellResult]] = {}
-    for one in cells:
-        by_protocol.setdefault(one.cell.protocol, []).append(one)
-    evidence = tuple(
-        f"{name}: gained in {sum(map(_gained, own))}, lost in {sum(map(_lost, own))} of "
-        f"{_n(len(own), 'cell')} (Holm)"
-        for name, own in by_protocol.items()
-    )
-    helps = [name for name, own in by_protocol.items() if any(map(_gained, own))]
-    safe = [name for name in helps if not any(map(_lost, by_protocol[name]))]
-    harms = [name for name, own in by_protocol.items() if any(map(_lost, own))]
-    if safe:
-        sentence = f"Consider {_listed(safe)}: where a change is shown, it is a gain."
-    elif helps:
-        sentence = f"{_listed(helps).capitalize()} gains in some cells and loses in others: choose "
-        sentence += "by model and dataset, with `advise`."
-    elif harms:
-        sentence = f"Leave out {_listed(harms)}: where a change is shown, it is a loss."
-    else:
-        why = "no cell's change differs from zero after Holm's adjustment"
-        return Guideline(asked, "", (why, *evidence))
-    return Guideline(asked, sentence, evidence)
-
-
-def _which_size(results: Results) -> Guideline:
-    asked = "For which sizes of model?"
-    several = _several_temperatures(results)
-    parts, evidence = [], []
-    for claim in results.claims:
-        name = _arm(claim.protocol, claim.temperature, several)
-        found = _trend(results, claim.protocol, claim.temperature)
-        if claim.rung >= 2 and found is not None and found.estimate.value is not None:
-            parts.append((found.estimate.value > 0, name))
-            evidence.append(f"{name}: {estimate_text(found.estimate)} points per e-fold of size")
-        elif claim.missing:
-            evidence.append(f"{name}: lacks {claim.missing}")
-    if not parts:
-        return Guideline(asked, "", tuple(evidence) or ("no trend over sizes was tested",))
-    up = [name for rises, name in parts if rises]
-    down = [name for rises, name in parts if not rises]
-    said = [f"with {_listed(up)}, the larger of these models gain more"] if up else []
-    said += [f"with {_listed(down)}, the larger of these models gain less"] if down else []
-    sentence = "; ".join(said)
-    return Guideline(asked, f"{sentence[0].upper()}{sentence[1:]}.", tuple(evidence))
-
-
-def _which_task(cells: Sequence[CellResult]) -> Guideline:
-    asked = "For which kinds of tasks?"
-    kinds: dict[str, list[CellResult]] = {}
-    for one in cells:
-        kinds.setdefault(task_kind(one.cell.dataset), []).append(one)
-    evidence = tuple(
-        f"{kind}: gained in {sum(map(_gained, own))}, lost in {sum(map(_lost, own))} of "
-        f"{_n(len(own), 'cell')} (Holm)"
-        for kind, own in kinds.items()
-    )
-    helps = [kind for kind, own in kinds.items() if any(map(_gained, own))]
-    harms = [kind for kind, own in kinds.items() if any(map(_lost, own))]
-    if not helps and not harms:
-        return Guideline(asked, "", ("no gain and no loss is shown on any kind of task", *evidence))
-    said = [f"gains are shown on {_listed(helps)} tasks"] if helps else []
-    said += [f"losses on {_listed(harms)} tasks" if helps else f"losses are shown on "
-             f"{_listed(harms)} tasks"] if harms else []  # fmt: skip
-    sentence = " and ".join(said)
-    return Guideline(asked, f"{sentence[0].upper()}{sentence[1:]}.", evidence)
-
-
-def _or_vote(results: Results) -> Guideline:
-    return _versus(
-        results,
-        "accuracy_less_vote_of_equal_cost",
-        "Correct, or spend the same on a majority vote?",
-        ("Correct: where a difference is shown, it beats a vote that costs as much.",
-         "Vote: where a difference is shown, a vote that costs as much is more accurate."),
-        "no vote of equal cost could be formed: it needs the protocol `resample`",
-    )  # fmt: skip
-
-
-def _really_correction(results: Results) -> Guideline:
-    return _versus(
-        results,
-        "delta_less_resample",
-        "Is it correction, or only another draw?",
-        ("It is more than another draw: the gain exceeds that of answering afresh.",
-         "It is less than another draw: answering afresh does better."),
-        "answering afresh was not measured: it needs the protocol `resample`",
-    )  # fmt: skip
-
-
-def _versus(
-    results: Results, quantity: str, asked: str, said: tuple[str, str], absent: str
-) -> Guideline:
-    own = _compared(results, quantity)
-    if not own:
-        return Guideline(asked, "", (absent,))
-    by_protocol: dict[str, tuple[int, int, int]] = {}
-    for one in own:
-        better, worse, n = by_protocol.get(one.protocol, (0, 0, 0))
-        sure, value = _sure(one.p_adjusted), one.estimate.value or 0.0
-        by_protocol[one.protocol] = (better + (sure and value > 0), worse + (sure and value < 0),
-                                     n + 1)  # fmt: skip
-    evidence = tuple(
-        f"{name}: better in {better}, worse in {worse} of {_n(n, 'comparison')} "
-        "(Benjamini-Hochberg)"
-        for name, (better, worse, n) in by_protocol.items()
-    )
-    better, worse = (sum(row[k] for row in by_protocol.values()) for k in (0, 1))
-    if better and worse:
-        sentence = "It depends on protocol, model and dataset: see `advise`."
-        return Guideline(asked, sentence, evidence)
-    if better or worse:
-        return Guideline(asked, said[0] if better else said[1], evidence)
-    return Guideline(asked, "", ("no comparison shows a difference", *evidence))
-
-
-def _which_turns(results: Results) -> Guideline:
-    asked = "How many turns?"
-    by_turn: dict[str, list[Finding]] = {}
-    for one in results.sensitivity:
-        if one.quantity.startswith("gain_of_turn_") and one.p_adjusted is not None:
-            by_turn.setdefault(one.quantity.removeprefix("gain_of_turn_"), []).append(one)
-    if not by_turn:
-        return Guideline(asked, "", ("the study has two turns, or none could be compared",))
-    evidence, helps = [], []
-    for turn, own in by_turn.items():
-        more = sum(_sure(o.p_adjusted) and (o.estimate.value or 0) > 0 for o in own)
-        less = sum(_sure(o.p_adjusted) and (o.estimate.value or 0) < 0 for o in own)
-        evidence.append(
-            f"turn {turn} gains in {more} and loses in {less} of {_n(len(own), 'cell')} "
-            "(Benjamini-Hochberg)"
-        )
-        if more > less:
-            helps.append(turn)
-    if not helps:
-        return Guideline(asked, "", ("no turn after turn 1 is shown to add anything", *evidence))
-    return Guideline(asked, f"Turn {_listed(helps)} still adds in some cells.", tuple(evidence))
-
-
-def _worth(results: Results, cells: Sequence[CellResult]) -> Guideline:
-    asked = "From what worth of a right answer does it pay?"
-    gained = {one.cell.id: one for one in cells if _gained(one)}
-    priced = [
-        (one, found.estimate)
-        for one in gained.values()
-        for found in [_of_cell(results.costs, "usd_per_right_answer", one)]
-        if found is not None and None not in (found.estimate.value, found.estimate.high)
-    ]
-    if not priced:
-        why = "no cell has both a gain that is shown and a bounded price of a right answer"
-        return Guideline(asked, "", (why,))
-    priced.sort(key=lambda pair: (pair[1].value or 0.0, pair[0].cell.id))
-    evidence = tuple(
-        f"{short(one.cell.model)}, {one.cell.dataset}, {one.cell.protocol}: "
-        f"{estimate_text(price)} for one more right answer"
-        for one, price in priced[:5]
-    )
-    low, high = dollars(priced[0][1].value), dollars(priced[-1][1].value)
-    between = f"{low}" if low == high else f"{low} to {high}, by model, dataset and protocol"
-    sentence = f"Where a gain is shown, one more right answer costs {between}."
-    return Guideline(asked, sentence, evidence)
-
-
-def _which_temperature(results: Results) -> Guideline:
-    asked = "At which temperature?"
-    own = [
-        one
-        for one in results.sensitivity
-        if one.versus.startswith("temperature ") and one.p_adjusted is not None
-    ]
-    sure = [one for one in own if _sure(one.p_adjusted)]
-    if not sure:
-        return Guideline(asked, "", ("no difference between temperatures is shown",))
-    evidence = tuple(
-        f"{short(one.model)}, {one.dataset}, {one.protocol}: {one.temperature:g} less "
-        f"{one.versus}: {estimate_text(one.estimate)} points"
-        for one in sure[:5]
-    )
-    up = sum((one.estimate.value or 0) > 0 for one in sure)
-    sentence = f"The higher temperature gains more in {up} and less in {len(sure) - up} of "
-    return Guideline(asked, f"{sentence}{_n(len(own), 'comparison')}.", evidence)
-
-
-# --- one model and dataset -----------------------------------------------------------------------
 
 
 def advise(
@@ -483,14 +124,14 @@ def _verdict(results: Results, one: CellResult, usd: float | None) -> Verdict:
     """`correct` only where the gain is shown and, at a worth, the net benefit too."""
     net = _net(results, one, usd)
     if usd is not None and net is not None:
-        if _gained(one) and (net.low or 0.0) > 0:
+        if has_gained(one) and (net.low or 0.0) > 0:
             return "correct"
         if net.high is not None and net.high < 0:
             return "do not correct"
-        return "do not correct" if _lost(one) else "not shown"
-    if _gained(one):
+        return "do not correct" if has_lost(one) else "not shown"
+    if has_gained(one):
         return "correct"
-    return "do not correct" if _lost(one) or one.no_effect else "not shown"
+    return "do not correct" if has_lost(one) or one.no_effect else "not shown"
 
 
 def _merit(results: Results, one: CellResult, usd: float | None) -> float:
@@ -524,58 +165,27 @@ def _reasons(
         yield f"a change of more than {100 * results.settings.margin:g} points is ruled out"
     if net is not None and usd is not None:
         yield f"at ${usd:g} a right answer its net benefit is {estimate_text(net)} an item"
-    fresh = _of_cell(results.contrasts, "delta_less_resample", one)
+    fresh = of_cell(results.contrasts, "delta_less_resample", one)
     if fresh is not None and fresh.p_adjusted is not None:
         yield _comparison("answering afresh", fresh)
-    vote = _of_cell(results.contrasts, "accuracy_less_vote_of_equal_cost", one)
+    vote = of_cell(results.contrasts, "accuracy_less_vote_of_equal_cost", one)
     if vote is not None and vote.p_adjusted is not None:
         yield _comparison(f"a {vote.versus} answers that costs as much", vote)
     if n > 1:
         yield f"the best of {n} protocols that were tested here: its gain is likely to be smaller"
     for caveat in results.warnings:
-        if caveat.about == _name_of(one) and caveat.weight <= 1:
+        if caveat.about == name_of(one) and caveat.weight <= 1:
             yield f"warning: {caveat.text}"
 
 
 def _comparison(words: str, found: Finding) -> str:
     value = estimate_text(found.estimate)
-    if not _sure(found.p_adjusted):
+    if not is_sure(found.p_adjusted):
         return f"not shown to differ from {words}: {value} points"
     way = "better" if (found.estimate.value or 0) > 0 else "worse"
     return f"{way} than {words}: {value} points"
 
 
-def _of_cell(findings: Sequence[Finding], quantity: str, one: CellResult) -> Finding | None:
-    cell = one.cell
-    key = (quantity, cell.model, cell.dataset, cell.protocol, cell.temperature)
-    return next(
-        (f for f in findings if (f.quantity, f.model, f.dataset, f.protocol, f.temperature) == key),
-        None,
-    )
-
-
 def _estimate(findings: Sequence[Finding], quantity: str, one: CellResult) -> Estimate | None:
-    found = _of_cell(findings, quantity, one)
+    found = of_cell(findings, quantity, one)
     return None if found is None else found.estimate
-
-
-# --- words ---------------------------------------------------------------------------------------
-
-
-def _several_temperatures(results: Results) -> bool:
-    return len(results.study.temperatures) > 1
-
-
-def _arm(protocol: str, temperature: float, several: bool) -> str:
-    return f"{protocol} at temperature {temperature:g}" if several else protocol
-
-
-def _n(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 or noun == "more" else f"{number} {noun}s"
-
-
-def _listed(names: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -33,7 +33,7 @@ def dollars(usd: float | None) -> str:
         return "$0"
     if size >= 1:
         return f"{sign}${size:,.2f}"
-    return f"{sign}${_plain(size)}"
+    return f"{sign}${size:.2f}" if size == round(size, 2) else f"{sign}${_plain(size)}"
 
 
 def count(parameters: float | None) -> str:

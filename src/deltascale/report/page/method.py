@@ -27,6 +27,9 @@ _CANARIES = {
     "oracle_like": "a protocol that behaves as if told the verdict",
     "ceiling": "first accuracy near the ceiling",
 }
+_OF_FITS = frozenset(
+    {"alpha_not_identified", "left_out_sign", "vertex_outside", "floor_confounded"}
+)
 _OUTCOMES = ("ok", "no_answer", "truncated", "refused", "filtered", "failed", "budget", "not_asked")
 _MANY = 12
 
@@ -61,25 +64,40 @@ class Locked(msgspec.Struct, frozen=True):
 
 def health(results: Results, status: Status) -> Html:
     """Missing, truncated, no answer, errors, spent, canaries, and the warnings."""
+    warnings = _of_what_is_said(results)
     return section(
         "health",
         "Health of the study",
-        _tiles(results, status),
-        *_warnings(results.warnings),
+        _tiles(results, status, warnings),
+        *_warnings(warnings),
         _outcomes(results.cells),
         _canaries(results.warnings),
         _failures(status),
     )
 
 
-def _tiles(results: Results, status: Status) -> Html:
+def _of_what_is_said(results: Results) -> tuple[Caveat, ...]:
+    """The warnings without those about numbers of a fit of which nothing is printed."""
+    said = [(one.protocol, one.temperature) for one in results.claims if one.rung >= 2]
+    return tuple(
+        one
+        for one in results.warnings
+        if one.code not in _OF_FITS
+        or any(
+            one.about.startswith(f"{protocol}, ") and one.about.endswith(f" {temperature:g}")
+            for protocol, temperature in said
+        )
+    )
+
+
+def _tiles(results: Results, status: Status, warnings: Sequence[Caveat]) -> Html:
     planned = sum(one.n_samples for one, _ in status.by_cell)
     lost = sum(one.n_missing for one in results.cells)
     spent, budget = status.spent, results.study.budget_nusd
     money = dollars(spent.spent_nusd / 1e9)
     money += " of " + dollars(budget / 1e9) if budget is not None else ", no budget set"
     doubt = spent.uncertain_nusd
-    weights = Counter(one.weight for one in results.warnings)
+    weights = Counter(one.weight for one in warnings)
     facts = [
         ("samples planned", f"{planned:,}"),
         ("without a pair of answers", f"{lost:,}"),

@@ -41,6 +41,7 @@
   const range = (f, [v, low, high]) => f(v) + (low === null && high === null ? "" : ` [${low === null ? "−∞" : f(low)}, ${high === null ? "∞" : f(high)}]`);
   const clip = (text, n) => (text.length > n ? text.slice(0, n - 1) + "…" : text);
   const arm = (p, t) => protocols[p].name + (several ? ` T${t}` : "");
+  const titleOf = (p, t) => arm(p, t) + (protocols[p].oracle ? " (upper bound)" : protocols[p].name === "resample" ? " (answering afresh)" : "");
   const label = (m) => `${models[m].name} (${models[m].size})`;
   const colour = (i) => `var(--c${((i % 8) + 8) % 8})`;
 
@@ -109,7 +110,8 @@
   // spec: title, width, height, x and y ({kind, domain, ticks, label}) or rows, marks, lines, bands, hatched
   function draw(host, spec) {
     const W = Math.max(220, host.clientWidth || 340), rows = spec.rows;
-    const gutter = rows ? Math.min(170, Math.round(W * 0.4)) : 46;
+    const longest = rows ? Math.max(...rows.map((row) => (row.group ? 0 : row.text.length))) : 0;
+    const gutter = rows ? Math.max(60, Math.min(W * 0.42, 16 + 6.7 * longest)) : 46;
     const left = gutter, right = W - 10, top = 8, step = 17;
     const H = rows ? rows.length * step + 44 : spec.height || 250;
     const bottom = H - (spec.x.label ? 38 : 24);
@@ -123,8 +125,8 @@
       if (to - from > 2) put("rect", { class: "hatched", x: from, y: top, width: to - from, height: bottom - top });
       if (to - from > 70) put("text", { x: (from + to) / 2, y: top + 11, "text-anchor": "middle" }, "extrapolation");
     }
-    for (const v of ticksOf(spec.x.kind, ...spec.x.domain, Math.max(2, Math.floor((right - left) / 62)))) {
-      put("line", { class: v === 0 ? "zero" : "grid", x1: x(v), x2: x(v), y1: top, y2: bottom });
+    for (const v of spec.x.ticks || ticksOf(spec.x.kind, ...spec.x.domain, Math.max(2, Math.floor((right - left) / (spec.x.wide || 42))))) {
+      put("line", { class: v === 0 && rows ? "zero" : "grid", x1: x(v), x2: x(v), y1: top, y2: bottom });
       put("text", { x: x(v), y: bottom + 15, "text-anchor": "middle" }, spec.x.format(v));
     }
     if (!rows) for (const v of ticksOf(spec.y.kind, ...spec.y.domain, 5)) {
@@ -214,7 +216,7 @@
     let before = null;
     for (const c of own.sort(order)) {
       const group = arm(c.at[2], c.t);
-      if (group !== before) rows.push({ group: true, text: group });
+      if (group !== before) rows.push({ group: true, text: titleOf(c.at[2], c.t) });
       before = group;
       places.set(c, rows.length);
       rows.push({ text: models[c.at[0]].name });
@@ -253,7 +255,7 @@
           text: `${about(c)}\nfixed ${c.fixed}, broken ${c.broken} of ${c.n}`,
           row: [label(c.at[0]), datasets[d].name, arm(c.at[2], c.t), word, word === "fixed" ? c.fixed : c.broken, c.n],
         });
-        return { title: datasets[d].name, rows, x: { kind: "linear", domain, format: (v) => (100 * Math.abs(v)).toFixed(0), label: "← broken, %      fixed, % →" },
+        return { title: datasets[d].name, rows, x: { kind: "linear", domain, format: (v) => (100 * Math.abs(v)).toFixed(0), label: "← broken, %\u2003\u2003fixed, % →" },
           marks: part.flatMap((c) => [bar(c, -c.broken / c.n, "broken"), bar(c, c.fixed / c.n, "fixed")]) };
       });
       return { panels, columns: ["model", "dataset", "protocol", "flip", "samples", "of"], legend: [["bar", colour(1), "broken"], ["bar", colour(2), "fixed"]] };
@@ -265,9 +267,10 @@
       const last = Math.max(1, ...rows.map((r) => r[1]));
       const panels = known(own.sort(order).map((c) => arm(c.at[2], c.t))).map((name) => {
         const part = rows.filter(([c]) => arm(cells[c].at[2], cells[c].t) === name);
+        const some = cells[part[0][0]];
         const lines = known(part.map((r) => r[0])).map((c) => ({ colour: shade(cells[c].at[0]), width: 1.4, points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) }));
         return {
-          title: name, height: 230, lines, x: { kind: "linear", domain: [-0.15, last + 0.15], format: (v) => (Number.isInteger(v) ? String(v) : ""), label: "turn" },
+          title: titleOf(some.at[2], some.t), height: 230, lines, x: { kind: "linear", domain: [-0.15, last + 0.15], ticks: [...Array(last + 1).keys()], format: String, label: "turn" },
           y: { kind: "linear", domain, format: (v) => (100 * v).toFixed(0) },
           marks: part.map(([c, turn, ...accuracy]) => ({ x: turn, y: accuracy[0], colour: shade(cells[c].at[0]), shape: rank.get(cells[c].at[0]), text: `${about(cells[c])}\nturn ${turn}: ${range(percent, accuracy)} %`,
             row: [label(cells[c].at[0]), datasets[d].name, name, turn, percent(accuracy[0]), percent(accuracy[1]), percent(accuracy[2])] })),
@@ -301,8 +304,8 @@
         const far = fits.length ? fits[0].points.filter((p) => p[6]).map((p) => p[0]) : [];
         const hatched = [[low, domain[0], far.filter((v) => v < low)], [high, domain[1], far.filter((v) => v > high)]].flatMap(([, end, v]) => (!v.length ? [] : end > high ? [[Math.min(...v), end]] : [[end, Math.max(...v)]]));
         return {
-          title: name, height: 270, lines, bands, hatched,
-          x: { kind: "log", domain, format: xs === "price" ? dollars : count, label: { n: "parameters", active: "active parameters", price: "dollars per million tokens out" }[xs] },
+          title: titleOf(part[0].at[2], part[0].t), height: 270, lines, bands, hatched,
+          x: { kind: "log", domain, wide: 56, format: xs === "price" ? dollars : count, label: { n: "parameters", active: "active parameters", price: "dollars per million tokens out" }[xs] },
           y: { kind: "linear", domain: tall, zero: ys === "delta", format: (v) => minus((100 * v).toFixed(0)) },
           marks: part.filter((c) => place(c.at[0]) > 0 || (xs === "n" && models[c.at[0]].low)).map((c) => {
             const one = models[c.at[0]], guess = xs === "n" && one.n === null;
@@ -324,17 +327,15 @@
       const free = own.some((c) => !(c.cost[0] > 0));
       const costs = own.map((c) => c.cost[0]);
       const first = (c) => protocols[c.at[2]].name === "first answer";
-      const front = own.filter((c) => c.share >= 0.5).sort((a, b) => a.cost[0] - b.cost[0]);
       const panel = {
-        title: datasets[d]?.name ?? "", height: 400, x: { kind: free ? "linear" : "log", domain: free ? extent(costs, { zero: true }) : logExtent(costs), format: dollars, label: "dollars per item, as deployed" },
+        title: datasets[d]?.name ?? "", height: 400, x: { kind: free ? "linear" : "log", domain: free ? extent(costs, { zero: true }) : logExtent(costs), wide: 70, format: (v) => dollars(1000 * v), label: "dollars per 1,000 items, as deployed" },
         y: { kind: "linear", domain: extent(own.flatMap((c) => c.accuracy), { pad: 0.03 }), format: (v) => (100 * v).toFixed(0) + " %" },
-        lines: [{ colour: "var(--soft)", dash: "2 4", width: 1.2, points: front.map((c) => [c.cost[0], c.accuracy[0]]) }],
         marks: own.map((c) => ({ x: c.cost[0], y: c.accuracy[0], ys: [c.accuracy[1] ?? c.accuracy[0], c.accuracy[2] ?? c.accuracy[0]], colour: colour(first(c) ? 6 : c.at[2]), shape: first(c) ? 1 : c.at[2] === 1 ? 5 : c.at[2], hollow: first(c), ring: c.share >= 0.5, name: c.share >= 0.5 ? models[c.at[0]].name : "",
-          text: `${label(c.at[0])}, ${arm(c.at[2], c.t)}\naccuracy ${range(percent, c.accuracy)} %\n${range(dollars, c.cost)} per item\nundominated in ${(100 * c.share).toFixed(0)} % of replicates`,
-          row: [label(c.at[0]), datasets[d].name, arm(c.at[2], c.t), dollars(c.cost[0]), percent(c.accuracy[0]), percent(c.accuracy[1]), percent(c.accuracy[2]), (100 * c.share).toFixed(0) + " %"] })),
+          text: `${label(c.at[0])}, ${arm(c.at[2], c.t)}\naccuracy ${range(percent, c.accuracy)} %\n${range((v) => dollars(1000 * v), c.cost)} per 1,000 items\nundominated in ${(100 * c.share).toFixed(0)} % of replicates`,
+          row: [label(c.at[0]), datasets[d].name, arm(c.at[2], c.t), dollars(1000 * c.cost[0]), percent(c.accuracy[0]), percent(c.accuracy[1]), percent(c.accuracy[2]), (100 * c.share).toFixed(0) + " %"] })),
       };
       const kinds = known(own.map((c) => c.at[2])).sort((a, b) => a - b);
-      return { panels: own.length ? [panel] : [], wide: true, columns: ["model", "dataset", "protocol", "cost per item", "accuracy, %", "low", "high", "undominated"],
+      return { panels: own.length ? [panel] : [], wide: true, columns: ["model", "dataset", "protocol", "cost per 1,000 items", "accuracy, %", "low", "high", "undominated"],
         legend: kinds.map((p) => (protocols[p].name === "first answer" ? [1, colour(6), "first answer", true] : [p === 1 ? 5 : p, colour(p), protocols[p].name])) };
     },
     worth() {
@@ -344,7 +345,7 @@
       const panels = bySize.filter((m) => own.some(([c]) => cells[c].at[0] === m)).map((m) => {
         const part = own.filter(([c]) => cells[c].at[0] === m);
         return {
-          title: label(m), height: 190, x: { kind: "log", domain, format: dollars, label: "worth of one more right answer" },
+          title: label(m), height: 190, x: { kind: "log", domain, wide: 60, format: dollars, label: "worth of one more right answer" },
           y: { kind: "linear", domain: [-0.04, 1.04], format: (v) => (100 * v).toFixed(0) + " %" },
           lines: known(part.map((r) => r[0])).map((c) => ({ colour: colour(cells[c].at[2]), points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) })),
           marks: part.map(([c, usd, share]) => ({ x: usd, y: share, colour: colour(cells[c].at[2]), shape: cells[c].at[2], text: `${about(cells[c])}\nat ${dollars(usd)} a right answer it pays in ${(100 * share).toFixed(0)} % of replicates`,

@@ -8,7 +8,7 @@ from deltascale.analysis import CellResult, Finding, FormFit, Results
 from deltascale.analysis.claims import ALPHA
 from deltascale.analysis.generalisation import task_kind
 from deltascale.records import Cell
-from deltascale.report import advice
+from deltascale.report import guidelines
 from deltascale.report.page.charts import Index, rungs, speakable
 from deltascale.report.page.inert import Html, Node, join, tag
 from deltascale.report.tables import size_text
@@ -125,8 +125,8 @@ def _some(rows: Sequence[Html], few: int, words: str, caption: str, columns: Seq
 
 
 def answer(results: Results) -> Html:
-    said = [tag("p", sentence) for sentence in advice.answer(results)]
-    made = advice.guidelines(results)
+    said = [tag("p", sentence) for sentence in guidelines.answer(results)]
+    made = guidelines.guidelines(results)
     supported = [one for one in made if one.supported]
     open_ones = [one for one in made if not one.supported]
     lines: list[Node] = []
@@ -149,7 +149,7 @@ def answer(results: Results) -> Html:
     return section(
         "answer",
         "The question and the answer",
-        tag("p", advice.question(results), class_="question"),
+        tag("p", guidelines.question(results), class_="question"),
         tag("div", *said, class_="answer"),
         *guidance,
     )
@@ -315,8 +315,7 @@ def cost(results: Results, index: Index) -> Html:
     parts: list[Node] = []
     for one in results.costs:
         if one.quantity == "paid":
-            parts.append(tag("p", f"Paid for this study: {dollars(one.estimate.value)} "
-                                  f"({one.estimate.note})."))  # fmt: skip
+            parts.append(tag("p", f"Paid for this study: {dollars(one.estimate.value)}."))
         elif one.quantity == "as_deployed":
             parts.append(tag("p", f"The same conversations as deployed, no call shared: "
                                   f"{dollars(one.estimate.value)}."))  # fmt: skip
