@@ -81,6 +81,11 @@ class Arm:
         return is_binary(self.first[self.known]) and is_binary(self.last[self.known])
 
     @property
+    def n_clusters(self) -> int:
+        """How many independent groups the complete pairs come from."""
+        return len(np.unique(self.cluster_S[self.known]))
+
+    @property
     def n_missing(self) -> int:
         return int((self.planned_S & ~self.known).sum())
 
@@ -105,20 +110,13 @@ def arms(frames: Sequence[Frame], study: Study) -> tuple[Arm, ...]:
     """Every cell of the study's models, by dataset, protocol as listed, temperature and size."""
     models = {model.id: model for model in study.models}
     # A gate is a protocol's: one right first answer that is asked again clears all its cells, and
-    # without any right first answer there is no evidence.
-    ungated = frozenset(
-        cell.protocol
-        for frame in frames
-        for c, cell in enumerate(frame.cells)
-        if _right_ones_asked(frame, c)
-    )
-    stopped = frozenset(
-        cell.protocol
-        for frame in frames
-        for c, cell in enumerate(frame.cells)
-        if (frame.score_CIET[c, :, :, 0] == 1).any()
-    )
-    found = [arm for frame in frames for arm in _of_frame(frame, models, stopped - ungated)]
+    # without any right first answer, or any wrong one asked again, there is no evidence.
+    cells = [(frame, c, cell.protocol) for frame in frames for c, cell in enumerate(frame.cells)]
+    ungated = {protocol for frame, c, protocol in cells if _asked(frame, c, 1.0)}
+    tried = {protocol for frame, c, protocol in cells if _asked(frame, c, 0.0)}
+    right = {p for frame, c, p in cells if (frame.score_CIET[c, :, :, 0] == 1).any()}
+    gated = frozenset((tried & right) - ungated)
+    found = [arm for frame in frames for arm in _of_frame(frame, models, gated)]
     return tuple(sorted(found, key=lambda arm: _place(arm, study)))
 
 
@@ -140,7 +138,7 @@ def _of_frame(
         gate: Gate = ""
         if regime == "verdict":
             gate = "oracle"
-        elif cell.protocol in gated and _wrong_ones_asked(frame, c):
+        elif cell.protocol in gated:
             gate = "oracle-like"
         score_ST = np.where(hidden, np.nan, score_ST)
         yield Arm(frame, c, cell, model, regime, gate, reason, planned_S, score_ST, cluster_S)
@@ -202,17 +200,10 @@ def _regime(protocol: str) -> Regime:
         return "nothing"  # a plugin that is no longer installed; its records are still readable
 
 
-def _asked_again(frame: Frame, c: int) -> NDArray[np.bool_]:
-    return np.asarray(frame.n_calls_CIET[c, :, :, 1:].any(axis=-1) & frame.planned_CIE[c])
-
-
-def _right_ones_asked(frame: Frame, c: int) -> bool:
-    """Whether some answer that was right at first got a further call: then nothing gates it."""
-    return bool(_asked_again(frame, c)[frame.score_CIET[c, :, :, 0] == 1].any())
-
-
-def _wrong_ones_asked(frame: Frame, c: int) -> bool:
-    return bool(_asked_again(frame, c)[frame.score_CIET[c, :, :, 0] == 0].any())
+def _asked(frame: Frame, c: int, score: float) -> bool:
+    """Whether some first answer of this score got a further call."""
+    again_IE = frame.n_calls_CIET[c, :, :, 1:].any(axis=-1) & frame.planned_CIE[c]
+    return bool(again_IE[frame.score_CIET[c, :, :, 0] == score].any())
 
 
 def withheld(frame: Frame, c: int) -> str:
@@ -252,7 +243,8 @@ def repeated(
     number, count = np.unique(pairs[0], return_counts=True)
     most = int(np.argmax(count))
     where = at_IE & (reply_IE == number[most])
-    right = float(np.nanmean(frame.score_CIET[c, :, :, turn][where]))
+    score = frame.score_CIET[c, :, :, turn][where]
+    right = float(np.nan_to_num(score).mean())
     parsed = bool((frame.outcome_CIET[c, :, :, turn][where] == _OK).any())
     return int(count[most]), len(np.unique(pairs[1])), right, parsed
 

@@ -91,13 +91,13 @@ def panels(
 ) -> tuple[Panel, ...]:
     """One panel a dataset, and one of all where there are several; models in order of size.
 
-    A model of unknown size, or without a complete pair, is in none, and one of estimated size only
-    where asked for; the panel of all has the models that every dataset has.
+    A model of unknown size, or without two independent pairs, is in none, and one of estimated size
+    only where asked for; the panel of all has the models that every dataset has.
     """
     usable = {}
     for dataset, members in by_dataset.items():
         placed = [(size_range(arm.model, estimated=estimated), arm) for arm in members]
-        sized = [(at, arm) for at, arm in placed if at and arm.known.sum() > 1]
+        sized = [(at, arm) for at, arm in placed if at and arm.n_clusters > 1]
         sized.sort(key=lambda pair: (pair[0][0] * pair[0][1], pair[1].cell.model))
         usable[dataset] = [arm for _, arm in sized]
     usable = {dataset: members for dataset, members in usable.items() if members}
