@@ -38,16 +38,17 @@ budget_usd: 5
 class Server(FaultServer):
     """Kills its client after so many requests, and notes which bodies are asked for."""
 
-    def __init__(self) -> None:
-        super().__init__(_stamped)
+    def __init__(self, how: signal.Signals = signal.SIGKILL, *, latency_s: float = 0.0) -> None:
+        super().__init__(_stamped, latency_s=latency_s)
         self.client: subprocess.Popen[bytes] | None = None
+        self.how = how
         self.kill_after = -1
         self.asked: list[str] = []
 
     def _respond(self, asked: Asked) -> Told:
         self.asked.append(_stamp(asked.body))
         if len(self.asked) == self.kill_after and self.client is not None:
-            self.client.send_signal(signal.SIGKILL)
+            self.client.send_signal(self.how)
         return super()._respond(asked)
 
 
@@ -76,22 +77,20 @@ def _committed(path: Path) -> set[str]:
     return {msgspec.json.decode(row[0], type=Reply).text.split()[1] for row in rows}
 
 
-async def _run(folder: Path, out: Path, server: Server) -> int:
+async def _run(folder: Path, out: Path, server: Server, *, may_end: int = 0) -> int:
     command = (*COMMAND, "run", str(folder / "study.yaml"), "--out", str(out), "--json")
     server.client = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=folder
     )
     _, complaints = await asyncio.to_thread(server.client.communicate)
-    if server.client.returncode not in (0, -signal.SIGKILL):
+    if server.client.returncode not in (0, may_end, -signal.SIGKILL):
         raise AssertionError(complaints.decode())
     return server.client.returncode
 
 
 async def _scenario(folder: Path, n_kills: int, seed: int) -> None:
     rng = random.Random(seed)
-    n_items = 12
-    lines = ["id,question,answer", *(f"{n},What is {n} + {10 - n}?,10" for n in range(n_items))]
-    (folder / "sums.csv").write_text("\n".join(lines) + "\n")
+    _write_items(folder)
     async with Server() as server:
         (folder / "study.yaml").write_text(STUDY.format(base_url=server.base_url))
         assert await _run(folder, folder / "unbroken", server) == 0
@@ -113,12 +112,37 @@ async def _scenario(folder: Path, n_kills: int, seed: int) -> None:
             assert _estimates(out) == _estimates(folder / "unbroken")
 
 
+async def _interrupted(folder: Path) -> None:
+    _write_items(folder)
+    async with Server(signal.SIGINT, latency_s=0.05) as server:
+        (folder / "study.yaml").write_text(STUDY.format(base_url=server.base_url))
+        out = folder / "out"
+        server.kill_after = 10
+        assert await _run(folder, out, server, may_end=130) == 130
+        asked = set(server.asked)
+        assert len(asked) < 60, "it stopped long before the end"
+        assert _committed(out / "ledger.db") == asked, "what was in flight was finished and kept"
+        server.asked.clear()
+        server.kill_after = -1
+        assert await _run(folder, out, server) == 0
+        assert not asked & set(server.asked)
+
+
+def _write_items(folder: Path) -> None:
+    lines = ["id,question,answer", *(f"{n},What is {n} + {10 - n}?,10" for n in range(12))]
+    (folder / "sums.csv").write_text("\n".join(lines) + "\n")
+
+
 def _estimates(out: Path) -> str:
     return (out / "results" / "deltas.csv").read_text() + (out / "results/turns.csv").read_text()
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
     asyncio.run(_scenario(tmp_path, n_kills=3, seed=0))
+
+
+def test_ctrl_c_finishes_what_is_in_flight(tmp_path: Path) -> None:
+    asyncio.run(_interrupted(tmp_path))
 
 
 @pytest.mark.slow
