@@ -35,6 +35,13 @@ def test_a_fit_recovers_what_was_planted(name: str) -> None:
     assert not fit.shape_at_edge
 
 
+def test_a_floor_with_hardly_an_exponent() -> None:
+    # Nearly a straight line, where the shape's grid must not step onto an exponent of zero.
+    fit = stats.fit_family("power_floor", SIZE, -9.98 + 10 * np.exp(0.001 * X), SMALL)
+    assert fit.misfit < 1e-3
+    assert fit.parameter("alpha") == pytest.approx(0.001, abs=1e-4)
+
+
 @pytest.mark.parametrize("alpha", [-2.2, -0.6, -0.05, 0.04, 0.9, 2.5])
 @pytest.mark.parametrize("amplitude", [0.03, -0.02])
 def test_exponents_and_amplitudes_of_either_sign(alpha: float, amplitude: float) -> None:
@@ -264,6 +271,10 @@ def test_left_out_models_are_foretold_by_the_rest() -> None:
     assert hat.sum() == pytest.approx(2)
     # For a line, the left-out error is the residual over one minus the hat value.
     np.testing.assert_allclose(delta - found.predicted, (delta - fit.fitted) / (1 - hat), rtol=1e-8)
+    np.testing.assert_allclose(found.variance, ROOMY / (1 - hat), rtol=1e-8)
+    z = (delta - found.predicted) / np.sqrt(found.variance)
+    wanted = -0.5 * (np.log(2 * np.pi * found.variance) + z**2)
+    assert found.log_score == pytest.approx(wanted.sum())
     assert found.rmse == pytest.approx(np.sqrt(np.mean((delta - found.predicted) ** 2)))
 
 
@@ -289,6 +300,14 @@ def test_vertex_only_where_it_is_seen() -> None:
     assert inside.inside
     assert inside.size == pytest.approx(np.exp(np.log(SIZE).mean() + 0.5))
     assert inside.region.covers(inside.size)
+    uneven = np.array([1, 1.5, 2, 3, 40, 90, 200.0])
+    x = np.log(uneven) - np.log(uneven).mean()
+    fit = stats.fit_family("quadratic", uneven, 0.05 - 0.006 * (x - 0.4) ** 2, ROOMY)
+    for end in stats.vertex(fit).region.hull:
+        # At either end the slope there is just significant: t_4 at 95 %.
+        g = np.array([0, 1, 2 * np.log(end / fit.reference)])
+        t = g @ fit.theta / np.sqrt(g @ fit.covariance @ g)
+        assert abs(t) == pytest.approx(2.7764451, rel=1e-6)
     outside = stats.vertex(stats.fit_family("quadratic", SIZE, 0.05 + 0.01 * X, ROOMY))
     assert not outside.inside
 
@@ -378,7 +397,8 @@ def test_drawing_models_widens() -> None:
     deltas = scattered + rng.normal(size=(2_000, 7)) * 0.004
     items = stats.bootstrap_families(SIZE, deltas, ROOMY).theta("power")[:, 1]
     both = stats.hierarchical_bootstrap(SIZE, deltas, ROOMY, tau2=1e-4, seed=1).theta("power")[:, 1]
-    assert np.ptp(np.quantile(both, [0.025, 0.975])) > np.ptp(np.quantile(items, [0.025, 0.975]))
+    widths = [np.ptp(np.quantile(alpha, [0.025, 0.975])) for alpha in (both, items)]
+    assert widths[0] > 1.5 * widths[1]
     again = stats.hierarchical_bootstrap(SIZE, deltas, ROOMY, tau2=1e-4, seed=1).theta("power")
     np.testing.assert_array_equal(both, again[:, 1])
 
@@ -500,6 +520,8 @@ def test_two_rate_replicates_draw_models() -> None:
     low, high = np.quantile(found, [0.025, 0.975], axis=0)
     assert np.mean((low <= truth) & (truth <= high)) > 0.7
     assert found.shape == (400, 7)
+    items = [stats.fit_two_rate(SIZE, replicates[b]).predict(SIZE) for b in range(60)]
+    assert np.all(found.std(axis=0) > 1.1 * np.std(items, axis=0))
 
 
 def test_error_curves_recover_and_test() -> None:
@@ -528,12 +550,29 @@ def test_error_curves_recover_and_test() -> None:
 def test_a_floor_is_never_below_zero() -> None:
     size = np.geomspace(0.5, 400, 8)
     ratio = size / np.exp(np.log(size).mean())
-    before, after = 0.2 * ratio**-0.4, 0.15 * ratio**-0.4
+    before, after = 0.2 * ratio**-0.4 - 0.015, 0.15 * ratio**-0.4 - 0.01
     both = after * 0.9
     table = 3_000 * np.stack([1 - before - after + both, before - both, after - both, both], axis=1)
     found = stats.fit_error_curves(size, table)
-    assert min(found.eps) >= 0
+    assert found.eps[0] == 0 <= found.eps[1]
     assert found.eps_region[0].hull.low == 0
+
+
+def test_error_curves_weigh_both_errors_together() -> None:
+    rng = np.random.default_rng(22)
+    size, n = np.geomspace(0.5, 400, 8), 2_000
+    shares = np.stack([[0.5, 0.15, 0.05, 0.3]] * 4 + [[0.7, 0.1, 0.05, 0.15]] * 4)
+    table = np.stack([rng.multinomial(n, row) for row in shares])
+    found = stats.fit_error_curves(size, table)
+    error = np.stack([table[:, 1] + table[:, 3], table[:, 2] + table[:, 3]], axis=1) / n
+    residual = error - np.stack(found.errors(size), axis=1)
+    total = 0.0
+    for counts, r in zip(table, residual, strict=True):
+        _, fixed, broken, wrong = (counts + 0.5) / (n + 2)
+        before, after = fixed + wrong, broken + wrong
+        cov = np.array([[before, wrong], [wrong, after]]) - np.outer(*[(before, after)] * 2)
+        total += r @ np.linalg.solve(cov / n, r)
+    assert found.misfit == pytest.approx(total, rel=1e-8)
 
 
 # --- trends --------------------------------------------------------------------------------------

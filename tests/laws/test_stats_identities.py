@@ -320,6 +320,9 @@ def test_a_dataset_has_its_own_stream() -> None:
     )
     with pytest.raises(ValueError, match="same key"):
         stats.bootstrap_means([a, a], seed=2)
+    twin = stats.Stratum(b.total, b.weight, b.frequency, key=9)
+    alike = stats.bootstrap_means([b, twin], seed=2, replicates=300)
+    assert not np.array_equal(alike[:, 0], alike[:, 1])
 
 
 def test_patterns_and_single_draws_are_one_bootstrap() -> None:
