@@ -17,7 +17,32 @@ from typing import Literal, Self, TypeAlias, TypeVar
 
 import msgspec
 
-__all__ = ["FAULTS", "Asked", "Fault", "FaultServer", "LoopbackServer", "ManualClock", "Told"]
+from deltascale.records import (
+    Ask,
+    Item,
+    Message,
+    Protocol,
+    Question,
+    Scorer,
+    Seen,
+    Step,
+    Submit,
+    UseTool,
+    user,
+)
+
+__all__ = [
+    "FAULTS",
+    "Asked",
+    "Fault",
+    "FaultServer",
+    "LoopbackServer",
+    "ManualClock",
+    "Told",
+    "check_items",
+    "check_protocol",
+    "check_scorer",
+]
 
 _T = TypeVar("_T")
 
@@ -64,7 +89,7 @@ class _Connection(asyncio.Protocol):
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - it is TCP
+        assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._server.connections.add(transport)
 
@@ -149,7 +174,7 @@ class LoopbackServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None  # noqa: S101 - set on entering
+        assert self._server is not None
         self._server.close()
         for transport in list(self.connections):
             transport.abort()
@@ -271,7 +296,7 @@ class FaultServer(LoopbackServer):
     def _reply(self, asked: Asked) -> bytes:
         body: dict[str, object] = msgspec.json.decode(asked.body)
         settings = body["input"] if isinstance(body.get("input"), dict) else body
-        assert isinstance(settings, dict)  # noqa: S101 - JSON objects both
+        assert isinstance(settings, dict)
         text = self.answer(body)
         limit = int(settings.get("max_tokens") or settings.get("max_completion_tokens") or 16)
         if self.max_output:
@@ -433,3 +458,111 @@ async def _quiet() -> None:
         await asyncio.sleep(0)
         if ready is not None and not ready:
             return
+
+
+# --- what any protocol, scorer or dataset must be ------------------------------------------------
+
+_ODD_TEXTS = (
+    "",
+    " ",
+    "\x00",
+    "\u202e<script>",
+    "####",
+    "Answer:",
+    "9" * 5000,
+    "\ud83e\udd16\n" * 50,
+)
+
+
+def check_protocol(protocol: Protocol, *, turns: int = 4) -> None:
+    """What our own protocols are held to; for a plugin's tests.
+
+    Raises AssertionError, saying which law is broken: the first call is the question as it stands;
+    every turn is submitted, unless a verdict or a passing test ends it; the same replies lead to
+    the same steps; no placeholder of a prompt is left; only replies that were asked for are used.
+    """
+    told = "End with a line #### <number>."
+    question = Question((user("What is 1 + 1?"),), told, examples="assert f(1) == 2")
+    for answers in (("1",), ("1", "2", None), (None,), ("2", "1", "1", "3")):
+        first, second = (_steps(protocol, question, turns, answers) for _ in range(2))
+        assert first == second, f"{protocol.name}: the same replies led to other steps"
+        asks = [step for step in first if isinstance(step, Ask)]
+        assert asks, f"{protocol.name}: nothing was asked"
+        assert asks[0] == Ask(question.messages), f"{protocol.name}: turn 0 is not the question"
+        n_submitted = sum(isinstance(step, Submit) for step in first)
+        assert n_submitted == turns, f"{protocol.name}: {n_submitted} of {turns} turns submitted"
+        for ask in asks:
+            for message in ask.messages:
+                assert "{answer_format}" not in message.content, f"{protocol.name}: a placeholder"
+                assert message.content, f"{protocol.name}: an empty message"
+
+
+def _steps(
+    protocol: Protocol, question: Question, turns: int, answers: Sequence[str | None]
+) -> list[Step]:
+    """Every step, with replies that are never right and examples that always fail."""
+    steps: list[Step] = []
+    n_asked = n_submitted = 0
+    exchange = protocol.run(question, turns)
+    step = next(exchange, None)
+    while step is not None:
+        steps.append(step)
+        if isinstance(step, Submit):
+            n_submitted += 1
+            if n_submitted == turns:
+                break
+            verdict = False if protocol.regime == "verdict" else None
+            seen = Seen(step.seen.messages, step.seen.text, step.seen.answer, verdict=verdict)
+        elif isinstance(step, UseTool):
+            seen = Seen((), "assert f(1) == 2  # failed")
+        else:
+            answer = answers[n_asked % len(answers)]
+            n_asked += 1
+            text = f"reply {n_asked}: {answer}"
+            seen = Seen((*step.messages, Message("assistant", text)), text, answer)
+        try:
+            step = exchange.send(seen)
+        except StopIteration:
+            step = None
+    exchange.close()
+    return steps
+
+
+def check_scorer(scorer: Scorer, items: Sequence[Item], gold: Callable[[Item], str]) -> None:
+    """What our own scorers are held to. `gold(item)` writes an item's target as a good reply.
+
+    Raises AssertionError: a gold reply must score 1; no text may raise, and the same text must
+    always give the same answer; an answer found again in its own text must be the same answer.
+    """
+    for item in items:
+        text = gold(item)
+        answer = scorer.extract(item.question, text)
+        assert answer is not None, f"{scorer.name}: {item.id}: no answer in its gold reply"
+        value = scorer.judge(item, answer, text).value
+        assert value == 1.0, f"{scorer.name}: {item.id}: its gold reply scores {value}"
+    for item in items[:3]:
+        for text in (*_ODD_TEXTS, *(odd + gold(item) for odd in _ODD_TEXTS[:3])):
+            found = scorer.extract(item.question, text)
+            assert found == scorer.extract(item.question, text), f"{scorer.name}: not pure"
+            if found is not None:
+                value = scorer.judge(item, found, text).value
+                assert 0.0 <= value <= 1.0, f"{scorer.name}: a score of {value}"
+
+
+def check_items(items: Sequence[Item]) -> None:
+    """What the items of our own datasets are held to.
+
+    Raises AssertionError: ids are unique and not empty; a question opens with words for the model
+    and says how to answer; a target is there; whatever a protocol may see is free of targets as a
+    field of its own.
+    """
+    assert items, "no items"
+    assert len({item.id for item in items}) == len(items), "two items have the same id"
+    for item in items:
+        question = item.question
+        assert item.id, "an item without an id"
+        assert item.target, f"{item.id}: no target"
+        assert question.messages, f"{item.id}: nothing is asked"
+        assert question.messages[-1].role == "user", f"{item.id}: the model would begin"
+        assert all(message.content for message in question.messages), f"{item.id}: empty words"
+        assert question.answer_format, f"{item.id}: it is not said how to answer"
