@@ -401,6 +401,65 @@ def show(name: str, items: int, scorer: str) -> None:
 
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+def report(directory: Path) -> None:
+    """DIRECTORY/report: the page to explore, figures and tables to take.
+
+    With the settings of the last `analyze`, or the usual ones.
+    """
+    from deltascale import conduct
+    from deltascale.archive import lock, verify
+    from deltascale.errors import MissingExtra
+    from deltascale.report import figures, latex, page
+
+    settings = verify.settings_in(directory / conduct.RESULTS)
+    results = conduct.analyze(directory, settings=settings)
+    folder = directory / "report"
+    made = page.build(
+        results,
+        folder,
+        ledger_file=directory / conduct.LEDGER,
+        lock_file=directory / lock.FILE,
+    )
+    click.echo(f"page: {made}")
+    latex.write(results, folder / "tables")
+    click.echo(f"tables: {folder / 'tables'}")
+    try:
+        figures.draw(results, folder / "figures")
+    except MissingExtra as missing:
+        click.echo(f"no figures: {missing}", err=True)
+    else:
+        click.echo(f"figures: {folder / 'figures'}")
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--model", help="One model of the study, whole id or name.")
+@click.option("--dataset", help="One dataset of the study.")
+@click.option("--value-of-a-correct-answer", "worth", type=float, help="USD.")
+@_json_option
+def advise(
+    directory: Path, model: str | None, dataset: str | None, worth: float | None, as_json: bool
+) -> None:
+    """Correct or not, by which protocol, at what gain and cost, and how sure."""
+    from deltascale import analysis, conduct
+    from deltascale.report import advice, terminal
+
+    settings = _settings({"worth": () if worth is None else (worth,)})
+    study, frames = conduct.frames(directory)
+    results = analysis.analyse(frames, study, settings=settings)
+    made = advice.advise(results, model=model, dataset=dataset, usd_per_right_answer=worth)
+    rules = advice.guidelines(results)
+    if as_json:
+        _print_json({"guidelines": rules, "advice": made})
+        return
+    shown = terminal.console()
+    if model is None and dataset is None:
+        advice.show_guidelines(shown, rules)
+    advice.show_advice(shown, made)
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
 @click.option("-o", "--out", "target", type=click.Path(path_type=Path), required=True)
 @click.option("--anonymous", is_flag=True, help="For a blind review: who and where is taken out.")
 @click.option("--also", type=click.Path(path_type=Path), help="A list: more texts to take out.")

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from rich.console import Console
+from rich.text import Text
+
 from deltascale.analysis import CellResult, Finding, Results
 from deltascale.errors import Mistake
 from deltascale.records import Estimate
@@ -26,11 +29,11 @@ from deltascale.report.guidelines import (
     of_cell,
     question,
 )
-from deltascale.report.wording import estimate_text, short
+from deltascale.report.wording import dollars, estimate_text, percent, short
 
 __all__ = [
     "Advice", "Guideline", "Verdict", "advise", "answer", "blocked_cells", "cells_tested",
-    "guidelines", "question",
+    "guidelines", "question", "show_advice", "show_guidelines",
 ]  # fmt: skip
 
 Verdict: TypeAlias = Literal["correct", "do not correct", "not shown"]
@@ -189,3 +192,54 @@ def _comparison(words: str, found: Finding) -> str:
 def _estimate(findings: Sequence[Finding], quantity: str, one: CellResult) -> Estimate | None:
     found = of_cell(findings, quantity, one)
     return None if found is None else found.estimate
+
+
+# --- on the terminal -----------------------------------------------------------------------------
+
+_FEW = 3
+"""So many cases are told in full; more become a table."""
+
+
+def show_guidelines(shown: Console, made: Sequence[Guideline]) -> None:
+    """Each question with its answer and evidence; what the study leaves open is said at the end."""
+    for one in made:
+        if one.supported:
+            shown.print(Text(f"{one.question} {one.sentence}"))
+            for line in one.evidence:
+                shown.print(Text(f"  {line}", style="dim"))
+    left_open = [one for one in made if not one.supported]
+    if left_open:
+        shown.print("\nnot supported by this study")
+    for one in left_open:
+        shown.print(Text(f"  {one.question} {'; '.join(one.evidence)}", style="dim"))
+
+
+def show_advice(shown: Console, made: Sequence[Advice]) -> None:
+    """A table of the cases; a few are told with their reasons."""
+    from deltascale.report.terminal import table
+
+    if len(made) <= _FEW:
+        for one in made:
+            how = f", by {one.protocol}" if one.verdict == "correct" else ""
+            shown.print(Text(f"{short(one.model)} on {one.dataset}: {one.verdict}{how}"))
+            for name, found in (
+                ("gain, points", one.gain), ("cost per item", one.cost),
+                ("per right answer", one.price), ("net benefit", one.net),
+            ):  # fmt: skip
+                if found is not None:
+                    shown.print(Text(f"  {name:17} {estimate_text(found)}"))
+            if one.chance is not None:
+                shown.print(Text(f"  {'pays in':17} {percent(one.chance.value)} of replicates"))
+            for line in one.because:
+                shown.print(Text(f"  - {line}", style="dim"))
+        return
+    columns = ["model", "dataset", "advice", "protocol", "gain, points", "$ a right answer"]
+    worth = any(one.chance is not None for one in made)
+    grid = table("", [*columns, *["pays in"] * worth], left=4)
+    for one in made:
+        price = "" if one.price is None else dollars(one.price.value)
+        chance = [] if not worth else [percent(one.chance.value if one.chance else None)]
+        gain = "" if one.gain is None else estimate_text(one.gain)
+        texts = (short(one.model)[:24], one.dataset, one.verdict, one.protocol, gain, price)
+        grid.add_row(*map(Text, (*texts, *chance)))
+    shown.print(grid)
