@@ -20,10 +20,12 @@ import pytest
 from msgspec.structs import replace
 
 from deltascale import conduct, ledger, providers, scorers, study
-from deltascale.archive import compare, container, document, items, lock
+from deltascale.archive import compare, container, document, items, lock, snapshot
 from deltascale.datasets.toolqa import agent
 from deltascale.errors import LedgerMistake, MissingExtra, Mistake
-from deltascale.records import DatasetSpec, Item, Question, user
+from deltascale.providers import CallFailed
+from deltascale.providers.simulated import _reply
+from deltascale.records import DatasetSpec, Failure, Item, Question, Reply, Request, user
 from tests import archives, worlds
 
 
@@ -301,10 +303,6 @@ def test_without_a_sandbox_verdicts_come_from_the_record_and_it_says_so(
 
 
 def test_failed_samples_verify_too(tmp_path: Path) -> None:
-    from deltascale.providers import CallFailed
-    from deltascale.providers.simulated import _reply
-    from deltascale.records import Failure, Reply, Request
-
     async def sometimes(request: Request) -> Reply:
         if "7" in request.messages[0].content[:12]:
             raise CallFailed(Failure("bad_request", "no"))
@@ -396,6 +394,42 @@ def test_what_differs_is_named(small: Path, tmp_path: Path) -> None:
     assert found["datasets.demo-sums.n_items"] == ("4", "5")
     assert "ledger.calls" in found
     assert not any(path.startswith("study.models") for path in found)
+
+
+def test_a_fork_buys_only_what_is_new(small: Path, tmp_path: Path) -> None:
+    target = tmp_path / "ledger.db"
+    snapshot.fork(small / "ledger.db", target)
+    with ledger.read(target) as forked, ledger.read(small / "ledger.db") as before:
+        assert list(forked.calls()) == list(before.calls())
+        assert forked.cells() == ()
+    asked: list[Request] = []
+
+    async def call(request: Request) -> Reply:
+        asked.append(request)
+        return await worlds.reply(request)
+
+    archives.had(archives.simulated(), tmp_path, call=call)
+    assert not asked
+    with pytest.raises(Mistake, match="a ledger already"):
+        snapshot.fork(small / "ledger.db", target)
+
+
+def test_local_weights_need_not_be_there(tmp_path: Path) -> None:
+    weights = tmp_path / "weights" / "tiny.gguf"
+    weights.parent.mkdir()
+    weights.write_bytes(b"GGUF and nothing else")
+    model = replace(worlds.model(), id="local/tiny", provider="local", name=str(weights))
+    wanted = replace(archives.simulated(), models=(replace(model, base_url=""),))
+
+    async def call(request: Request) -> Reply:
+        return _reply(request, 1e9)
+
+    directory = archives.had(wanted, tmp_path / "study", call=call)
+    weights.unlink()
+    assert archives.proved(archives.packed(directory, tmp_path / "plain.zip")).holds
+    blind = archives.packed(directory, tmp_path / "blind.zip", anonymous=True)
+    assert archives.proved(blind).holds
+    assert str(weights.parent) not in archives.contents(blind, tmp_path)
 
 
 OLDER = {0: "ALTER TABLE turns ADD COLUMN detail TEXT NOT NULL DEFAULT ''"}

@@ -19,9 +19,10 @@ from msgspec.structs import replace
 
 from deltascale import ledger
 from deltascale.archive.scrub import Scrub
+from deltascale.errors import Mistake
 from deltascale.records import Cell, Failure, Reply, Request, digest
 
-__all__ = ["Rules", "copy", "has_bomb", "texts"]
+__all__ = ["Rules", "copy", "fork", "has_bomb", "texts"]
 
 _DAY_S = 86_400.0
 _VERSION_AT = 96
@@ -81,6 +82,23 @@ def copy(source: Path, target: Path, rules: Rules) -> None:
     with target.open("r+b") as file:
         file.seek(_VERSION_AT)
         file.write(bytes(4))
+
+
+def fork(source: Path, target: Path) -> None:
+    """Begin a new ledger with the calls and observations of another, and with nothing else.
+
+    Raises LedgerMistake where the source is no ledger, Mistake where there is a target already.
+    """
+    if target.exists():
+        raise Mistake(
+            "there is a ledger already", where=str(target), remedy="choose a new --out for a fork"
+        )
+    with ledger.read(source):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        ledger.migrate(source, target)
+    with closing(_open(target)) as connection:
+        for table in ("failures", "turns", "samples", "cells", "items"):
+            connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
 
 
 def has_bomb(path: Path, most: int) -> bool:
