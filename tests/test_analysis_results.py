@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
+from statsmodels.stats.multitest import multipletests
 
 from deltascale.analysis import Results, Settings, analyse
 from deltascale.analysis import arms as arms_of
@@ -217,6 +218,13 @@ def test_fresh_answers_flip_as_often_as_their_null_says() -> None:
                 low, high = row.estimate.low, row.estimate.high
                 assert low is not None
                 assert high is not None
+                rate = name.removesuffix("_less_null")
+                (own,) = pick(found, rate, protocol="review", model=row.model, dataset=row.dataset)
+                of_null = float(row.estimate.note.removeprefix("a fresh answer: "))
+                assert row.estimate.value == pytest.approx(
+                    (own.estimate.value or 0) - of_null, abs=1e-4
+                )
+                assert low <= row.estimate.value <= high  # type: ignore[operator]
                 inside += low <= 0 <= high
                 total += 1
     assert total == 3 * 2 * 2 * 7
@@ -298,6 +306,11 @@ def test_families_are_adjusted_apart_and_say_their_size() -> None:
             assert row.p_value is not None
             assert row.p_adjusted is not None
             assert row.p_value <= row.p_adjusted <= 1
+        if family:
+            p = [row.p_value for row in rows]
+            method = {"Holm": "holm", "BH": "fdr_bh"}[rows[0].adjusted_by]
+            expected = multipletests(p, method=method)[1]
+            assert [row.p_adjusted for row in rows] == pytest.approx(expected)
     (permuted,) = pick(found.contrasts, "trend_by_permutation")
     assert permuted.estimate.estimand.startswith("E2")
     assert permuted.estimate.note == "the smallest p possible is 0.0833"
