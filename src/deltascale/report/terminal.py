@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
+from rich.markup import escape as _without_markup
 from rich.table import Table
 from rich.text import Text
 
@@ -21,6 +21,7 @@ from deltascale.forecast import Forecast
 from deltascale.ledger import Status
 from deltascale.records import Study
 from deltascale.report.tables import Row, size_text
+from deltascale.report.wording import visible
 
 __all__ = [
     "console",
@@ -37,9 +38,16 @@ __all__ = [
 _REFRESH_S = 0.5
 _PLAIN_EVERY_S = 5.0
 _BAR = 8
+_FEW_COLUMNS = 4
+_HEAD = 9
 _RUNGS = ("none", "sign", "trend", "form", "extrapolation")
 _WEIGHTS = ("[red]no headline:[/] ", "[yellow]warning:[/] ", "note: ")
 _WARNINGS = 8
+
+
+def escape(text: str) -> str:
+    """Foreign text as text: neither markup nor an escape sequence does anything."""
+    return _without_markup(visible(text))
 
 
 def console() -> Console:
@@ -53,11 +61,15 @@ def console() -> Console:
 def table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
     """An open table; the first `left` columns are text, the others numbers."""
     made = Table(
-        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 2, 0, 0),
     )
     for number, column in enumerate(columns):
         made.add_column(
-            column,
+            escape(column),
             justify="left" if number < left else "right",
             no_wrap=True,
             overflow="ellipsis",
@@ -86,33 +98,41 @@ def watcher(shown: Console, *, budget_nusd: int | None) -> Watch:
 
 
 def _grid(progress: Progress, elapsed_s: float, budget_nusd: int | None) -> Table:
+    """Models by datasets, the fewer of them as columns; bars only where they leave room."""
+    models = list(dict.fromkeys(model for model, _ in progress.total))
     datasets = list(dict.fromkeys(dataset for _, dataset in progress.total))
-    made = table("", ["model", *datasets], left=1 + len(datasets))
-    for model in dict.fromkeys(model for model, _ in progress.total):
-        made.add_row(
-            escape(model), *(_progress_cell(progress, model, dataset) for dataset in datasets)
-        )
+    turned = len(datasets) > max(len(models), _FEW_COLUMNS)
+    rows, columns = (datasets, models) if turned else (models, datasets)
+    width = _BAR if len(columns) <= _FEW_COLUMNS else 0
+    heads = [name.rsplit("/", 1)[-1] for name in columns]
+    heads = [head if width or len(head) <= _HEAD else f"{head[: _HEAD - 1]}…" for head in heads]
+    made = table("", ["dataset" if turned else "model", *heads], left=1 + len(heads))
+    for row in rows:
+        lanes = [(column, row) if turned else (row, column) for column in columns]
+        made.add_row(escape(row), *(_progress_cell(progress, *lane, width) for lane in lanes))
     made.caption = _line(progress, elapsed_s, budget_nusd)
     made.caption_justify = "left"
     return made
 
 
-def _progress_cell(progress: Progress, model: str, dataset: str) -> Text:
+def _progress_cell(progress: Progress, model: str, dataset: str, width: int) -> Text:
     lane = (model, dataset)
     total = progress.total.get(lane, 0)
     if not total:
         return Text("")
     done, missing = progress.done[lane], progress.missing[lane]
-    filled = _BAR * done // total
+    filled = width * done // total
     text = Text("━" * filled, style="green")
-    text.append("─" * (_BAR - filled), style="dim")
-    text.append(f" {100 * done // total:3d}%")
+    text.append("─" * (width - filled), style="dim")
+    text.append(f"{' ' * bool(width)}{100 * done // total:3d}%", style="")
     if missing:
-        text.append(f" {missing} failed", style="red")
+        text.append(f" {missing} failed" if width else f" {missing}!", style="red")
     elif model in progress.stopped:
-        text.append(" stopped", style="red")
+        text.append(" stopped" if width else " off", style="red")
     elif done == total:
-        text.append(" done", style="dim")
+        text.append(" done" if width else "", style="dim")
+    elif not done:
+        text.append(" waiting" if width else "", style="dim")
     return text
 
 
@@ -249,8 +269,8 @@ def _show_notes(shown: Console, results: Results) -> None:
         for one in missing:
             made.add_row(
                 _short(one.cell.model),
-                one.cell.dataset,
-                one.cell.protocol,
+                escape(one.cell.dataset),
+                escape(one.cell.protocol),
                 str(one.n_missing),
                 str(one.n_samples),
                 _points(one.worst.value),
@@ -323,7 +343,7 @@ def show_estimate(
         rows = [o for o in forecasts if (o.cell.model, o.cell.dataset) == (model, dataset)]
         took = "" if model in shown_hours else f"{hours[model]:.2f}"
         shown_hours.add(model)
-        made.add_row(_short(model), dataset, str(rows[0].n_samples), *_sums(rows), took)
+        made.add_row(_short(model), escape(dataset), str(rows[0].n_samples), *_sums(rows), took)
     made.add_section()
     longest = max(hours.values(), default=0.0)
     made.add_row("total", "", "", *_sums(forecasts), f"{longest:.2f}", style="bold")
@@ -380,8 +400,8 @@ def show_status(shown: Console, study: Study, status: Status) -> None:
         n_done = sum(outcomes.values()) - n_failed
         made.add_row(
             _short(planned.cell.model),
-            planned.cell.dataset,
-            planned.cell.protocol,
+            escape(planned.cell.dataset),
+            escape(planned.cell.protocol),
             f"{planned.cell.temperature:g}",
             str(n_done),
             str(n_failed) if n_failed else "",

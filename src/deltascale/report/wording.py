@@ -1,15 +1,20 @@
-"""Numbers as people read them: points, dollars, sizes, p-values, an estimate with its interval.
+"""Numbers as people read them, and foreign text as text: points, dollars, sizes, an estimate with
+its interval; control and invisible characters as signs.
 
-Every form is one place, so that page, advice and paper say a number alike.
+Every form has one place, so that page, advice and paper say a number alike.
 """
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 from deltascale.records import Estimate
 
-__all__ = ["count", "dollars", "estimate_text", "in_unit", "p_text", "percent", "points", "short"]
+__all__ = [
+    "count", "dollars", "estimate_text", "in_unit", "p_text", "percent", "points", "short",
+    "visible", "within",
+]  # fmt: skip
 
 NONE = "—"
 
@@ -103,3 +108,38 @@ def _plain(size: float) -> str:
 def _figures(value: float) -> str:
     text = f"{value:.3g}"
     return text.replace("-", "−") if "e" not in text else text
+
+
+# --- foreign text ---------------------------------------------------------------------------------
+
+# Tab and line feed stay; carriage returns and every other control become pictures of themselves,
+# and what reorders, joins or hides text becomes its code point.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """The text with control, bidi and invisible characters as visible signs."""
+    return _UNSEEN.sub(_sign, text.replace("\r\n", "\n"))
+
+
+def _sign(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def within(text: str, limit: int) -> str:
+    """At most about `limit` characters, the beginning and the end, with a note on what is left out.
+
+    Made visible after the cut, so that a long text costs no more than a short one.
+    """
+    if len(text) <= limit:
+        return visible(text)
+    tail = limit // 4
+    left_out = len(text) - limit
+    note = f"\n[… {left_out:,} characters are left out here; the ledger has them …]\n"
+    return visible(text[: limit - tail]) + note + visible(text[-tail:])

@@ -12,10 +12,9 @@ from deltascale.analysis import CellResult, Finding, Results
 from deltascale.analysis.generalisation import task_kind
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.records import Cell, Estimate
-from deltascale.report.page.inert import visible
 from deltascale.report.page.transcripts import Examples
 from deltascale.report.tables import size_text
-from deltascale.report.wording import estimate_text, p_text, short
+from deltascale.report.wording import estimate_text, p_text, short, visible
 
 __all__ = ["Index", "chart_data", "rungs", "speakable"]
 

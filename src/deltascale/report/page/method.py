@@ -10,10 +10,10 @@ import msgspec
 from deltascale.analysis import Caveat, CellResult, Results
 from deltascale.ledger import Status
 from deltascale.records import ModelSpec
-from deltascale.report.page.inert import Html, Node, join, tag, within
+from deltascale.report.page.inert import Html, Node, join, tag
 from deltascale.report.page.sections import listed, row, section, table
 from deltascale.report.tables import size_text
-from deltascale.report.wording import dollars, short
+from deltascale.report.wording import dollars, short, within
 
 __all__ = ["Locked", "health", "method"]
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 
 from deltascale.ledger import Ledger
 from deltascale.records import Cell, Message, Turn
-from deltascale.report.page.inert import visible, within
+from deltascale.report.wording import visible, within
 
 __all__ = ["Example", "Examples", "Kind", "Spoken", "examples"]
 
