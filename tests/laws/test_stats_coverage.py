@@ -281,3 +281,74 @@ def test_predictions_of_a_new_model_cover_long() -> None:
         new = world.truth(np.array([far]))[0] + rng.normal() * world.tau
         hits.append(foretold.new_low[0] <= new <= foretold.new_high[0])
     assert 0.91 <= np.mean(hits) <= 0.995
+
+
+def inverted_u(size: np.ndarray) -> np.ndarray:
+    return 0.06 - 0.006 * (np.log(size) - 2.65) ** 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("truth", "tau", "family", "at_least", "at_most"),
+    [
+        (power(0.05, 0.3), 0.0, "power", 0.95, 1.0),
+        (power(0.02, 0.2), 0.01, "power", 0.35, 0.6),
+        (inverted_u, 0.0, "quadratic", 0.97, 1.0),
+        (inverted_u, 0.01, "quadratic", 0.55, 0.8),
+    ],
+    ids=["power", "power-tau1pp", "inverted-u", "inverted-u-tau1pp"],
+)
+def test_families_chosen_long(
+    truth: Callable[[np.ndarray], np.ndarray],
+    tau: float,
+    family: str,
+    at_least: float,
+    at_most: float,
+) -> None:
+    chosen = [
+        stats.compare_families(SIZE, *_summary(study)).best.fit.family.name == family
+        for study in World(truth, tau=tau).studies(400, seed=21)
+    ]
+    assert at_least <= np.mean(chosen) <= at_most
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("tau", [0.0, 0.01])
+def test_drawing_models_covers_long(tau: float) -> None:
+    hits = []
+    for study in World(power(0.02, 0.2), tau=tau).studies(300, seed=22):
+        delta, cov = _summary(study)
+        strata = [stats.stratum(d.T, key=key) for key, d in enumerate(study)]
+        deltas = stats.bootstrap_means(strata, seed=0, replicates=500).mean(axis=1)
+        tau2 = stats.between_model_variance(SIZE, delta, cov, family="power").value
+        refits = stats.hierarchical_bootstrap(SIZE, deltas, cov, tau2=tau2, seed=0, names=["power"])
+        limits = stats.percentile_interval(refits.theta("power")[:, 1]).interval
+        hits.append(limits.covers(0.2))
+    assert np.mean(hits) >= 0.92
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_two_rates_cover_long() -> None:
+    rng, n = np.random.default_rng(5), 1_000
+    x = np.log(SIZE) - np.log(SIZE).mean()
+    lines = ((0.4, 0.4), (-1.5, 0.2), (-2.5, -0.2))
+
+    def rates(scatter: float) -> list[np.ndarray]:
+        return [1 / (1 + np.exp(-(a + b * x + scatter * rng.normal(size=7)))) for a, b in lines]
+
+    first, fix, harm = rates(0)
+    truth = (1 - first) * fix - first * harm
+    hits = []
+    for seed in range(300):
+        first, fix, harm = rates(0.15)
+        right = rng.binomial(n, first)
+        fixed, broken = rng.binomial(n - right, fix), rng.binomial(right, harm)
+        table = np.stack([right - broken, fixed, broken, n - right - fixed], axis=1)
+        drawn = np.stack([rng.multinomial(n, row / n, size=400) for row in table], axis=1)
+        curve = stats.bootstrap_two_rate(SIZE, drawn, seed=seed).predict(SIZE)
+        low, high = np.quantile(curve, [0.025, 0.975], axis=0)
+        hits.append((low <= truth) & (truth <= high))
+    assert np.mean(hits, axis=0).min() >= 0.93

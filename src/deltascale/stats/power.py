@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, gammaln, ndtri, xlogy
 
+from deltascale.stats.clustered import bonett_price_floor
 from deltascale.stats.contrasts import trend_over_models, trend_over_such_models
 from deltascale.stats.draws import keyed_generator
 from deltascale.stats.paired import mcnemar_midp
@@ -199,29 +200,38 @@ def simulate_power(
             for f, b in zip(fixed_SM.tolist(), broken_SM.tolist(), strict=True)
         ]
     )
-    delta_SM = (fixed_SM - broken_SM) / items
-    variance_SM = np.maximum(
-        ((fixed_SM + broken_SM) / items - delta_SM**2) / (items - 1), 2 / (items + 2) ** 2
-    )
-    such = size.size >= 3
-    trend = [
-        (
-            trend_over_models(size, delta, variance).p_value <= alpha,
-            such and trend_over_such_models(size, delta).p_value <= alpha,
-        )
-        for delta, variance in zip(delta_SM, variance_SM, strict=True)
-    ]
-    these, those = np.mean(trend, axis=0)
+    these, those = _trends_found(size, fixed_SM, broken_SM, items, alpha)
     cell = found_SM.mean(axis=0)
     return SimulatedPower(
         cell=cell,
         cell_mc_se=np.sqrt(cell * (1 - cell) / simulations),
-        trend_models=float(these),
-        trend_models_mc_se=_mc_se(float(these), simulations),
-        trend_such_models=float(those) if such else math.nan,
-        trend_such_models_mc_se=_mc_se(float(those), simulations) if such else math.nan,
+        trend_models=these,
+        trend_models_mc_se=_mc_se(these, simulations),
+        trend_such_models=those,
+        trend_such_models_mc_se=_mc_se(those, simulations),
         simulations=simulations,
     )
+
+
+def _trends_found(
+    size_M: FloatArray,
+    fixed_SM: NDArray[np.int64],
+    broken_SM: NDArray[np.int64],
+    items: int,
+    alpha: float,
+) -> tuple[float, float]:
+    """Share of studies whose E1 trend, and whose E2 trend, is significant (NaN under 3 models)."""
+    delta_SM = (fixed_SM - broken_SM) / items
+    spread_SM = ((fixed_SM + broken_SM) / items - delta_SM**2) / (items - 1)
+    variance_SM = np.maximum(spread_SM, bonett_price_floor(items))
+    these = [
+        trend_over_models(size_M, delta, variance).p_value <= alpha
+        for delta, variance in zip(delta_SM, variance_SM, strict=True)
+    ]
+    if size_M.size < 3:
+        return float(np.mean(these)), math.nan
+    those = [trend_over_such_models(size_M, delta).p_value <= alpha for delta in delta_SM]
+    return float(np.mean(these)), float(np.mean(those))
 
 
 def _mc_se(share: float, simulations: int) -> float:
