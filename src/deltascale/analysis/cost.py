@@ -317,7 +317,9 @@ def _threshold(
     verdict = found.verdict.replace("_", " ")
     between = f"{verdict} between the smallest and the largest model"
     crossings = ", ".join(f"{x:.3g}" for x in found.crossing)
-    note = "; ".join(t for t in (note, between, f"crosses at {crossings}" * bool(crossings)) if t)
+    open_end = "no lower end: the smallest model is in it" if found.region.covers(0.0) else ""
+    said = (note, between, f"crosses at {crossings}" * bool(crossings), open_end)
+    note = "; ".join(text for text in said if text)
     return Finding(
         quantity,
         from_region(
