@@ -25,6 +25,9 @@ __all__ = [
 _ROWS = 44
 """A table longer than this is continued in another: a page of small type holds no more."""
 
+_SHOWN = 0.05
+"""Choices that are undominated less often than this are no choices."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -51,7 +54,14 @@ def sheets(results: Results) -> tuple[Sheet, ...]:
         found.append(_flips(results, dataset, names[dataset]))
         found.append(_controls(results, dataset, names[dataset]))
         found.append(_costs(results, dataset, names[dataset]))
-    found.append(_scaling(results))
+    found += [
+        _frontier(results, dataset, names.get(dataset, "all"))
+        for dataset in dict.fromkeys(point.dataset for point in results.frontier)
+    ]
+    found += [
+        _scaling(results, dataset, names.get(dataset, "all"))
+        for dataset in dict.fromkeys(fit.dataset for fit in results.scaling)
+    ]
     return tuple(sheet for sheet in found if sheet.rows)
 
 
@@ -147,7 +157,8 @@ _TEX: Mapping[str, str] = {
     "'": r"\textquotesingle{}", '"': r"\textquotedbl{}", "[": "{[}", "]": "{]}", "*": "{*}",
     "−": r"$-$", "∞": r"$\infty$", "×": r"$\times$", "±": r"$\pm$", "≥": r"$\geq$",
     "≤": r"$\leq$", "≈": r"$\approx$", "→": r"$\to$", "←": r"$\leftarrow$", "·": r"$\cdot$",
-    "…": r"\ldots{}", "–": r"\textendash{}", "—": r"\textemdash{}", "’": r"\textquoteright{}", "‘": r"\textquoteleft{}",
+    "…": r"\ldots{}", "–": r"\textendash{}", "—": r"\textemdash{}",
+    "’": r"\textquoteright{}", "‘": r"\textquoteleft{}",
     "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}",
     "²": r"$^2$", "³": r"$^3$", "α": r"$\alpha$", "β": r"$\beta$", "δ": r"$\delta$",
     "Δ": r"$\Delta$", "τ": r"$\tau$", "λ": r"$\lambda$", "π": r"$\pi$", "σ": r"$\sigma$",
@@ -400,29 +411,71 @@ def _value(found: Mapping[str, Finding], quantity: str) -> str:
     return "—" if one is None else dollars(one.estimate.value)
 
 
-def _scaling(results: Results) -> Sheet:
+def _frontier(results: Results, dataset: str, name: str) -> Sheet:
+    own = [
+        point
+        for point in results.frontier
+        if point.dataset == dataset and (point.membership.value or 0.0) >= _SHOWN
+    ]
+    own.sort(key=lambda point: (point.cost_usd.value or 0.0, point.model, point.protocol))
+    rows = tuple(
+        (
+            short(point.model),
+            _arm(results, point.protocol, point.temperature),
+            dollars(point.cost_usd.value),
+            estimate_text(point.accuracy, signed=False),
+            percent(point.membership.value),
+        )
+        for point in own
+    )
+    return Sheet(
+        f"frontier-{name}", "frontier", dataset,
+        f"{dataset}: ways to an answer that are undominated (none other is cheaper and as "
+        f"accurate) in at least {_SHOWN:.0%} of the replicates, cheapest first, as deployed.",
+        ("model", "way", "cost an item", "accuracy", "undominated"), rows, left=2,
+    )  # fmt: skip
+
+
+def _scaling(results: Results, dataset: str, name: str) -> Sheet:
     rows = [
         (
-            fit.dataset,
             _arm(results, fit.protocol, fit.temperature),
             "not fitted" if fit.form == "none" else fit.form.replace("_", "-"),
             str(fit.n_models),
             _figure(fit.delta_aicc),
             _figure(fit.weight),
             _figure(fit.left_out_skill),
-            "—" if fit.r2 is None else _brief(fit.r2, signed=False),
+            "—" if fit.r2 is None else _r2(fit.r2),
             _shape(results, fit),
         )
         for fit in results.scaling
+        if fit.dataset == dataset
     ]
+    columns = (
+        "protocol",
+        "form",
+        "models",
+        "AICc",
+        "weight",
+        "skill",
+        "R²",
+        "parameters, or why not",
+    )
+    shown = len(columns) - all(row[-1] == "—" for row in rows)
     return Sheet(
-        "scaling", "scaling", "",
-        "Forms of delta against size: AICc less that of the best, Akaike weight, log score of "
-        "left-out models less that of a constant, unweighted R², and the parameters with their "
-        "intervals where the evidence allows a form to be claimed.",
-        ("dataset", "protocol", "form", "models", "AICc", "weight", "skill", "R²", "parameters"),
-        tuple(rows), left=3, rules=_grouped([row[:2] for row in rows]),
+        f"scaling-{name}", "scaling", dataset,
+        f"{dataset}: forms of delta against size: AICc less that of the best, Akaike weight, log "
+        "score of left-out models less that of a constant, and unweighted R². Parameters are given "
+        "only where the evidence allows a form to be claimed.",
+        columns[:shown], tuple(row[:shown] for row in rows), left=2,
+        rules=_grouped([row[0] for row in rows]),
     )  # fmt: skip
+
+
+def _r2(made: Estimate) -> str:
+    if made.low is None or made.high is None:
+        return _figure(made.value)
+    return f"{_figure(made.value)} [{_figure(made.low)}, {_figure(made.high)}]"
 
 
 def _shape(results: Results, fit: FormFit) -> str:

@@ -153,6 +153,8 @@ def _stands_for_all(picture: Picture, results: Results) -> bool:
 def _results(results: Results, shown: _Shown) -> Section:
     datasets = dict.fromkeys(one.cell.dataset for one in results.cells)
     first = sentences(*(findings.first_answers(results, name) for name in datasets))
+    pooled = ALL_DATASETS if len(datasets) > 1 else next(iter(datasets), "")
+    scaling = tuple(t for t in shown.tables("scaling") if t.sheet.about == pooled)
     spoken: tuple[tuple[str, tuple[Sentence, ...], tuple[Block, ...]], ...] = (
         ("First answers.", first, ()),
         ("Deltas.", findings.changes(results), shown.tables("deltas")),
@@ -163,7 +165,7 @@ def _results(results: Results, shown: _Shown) -> Section:
         (
             "Size.",
             findings.sizes(results),
-            (*shown.figures("scaling"), *shown.tables("scaling")),
+            (*shown.figures("scaling"), *scaling),
         ),
         ("Beyond these models and datasets.", findings.generalising(results), ()),
         ("Sensitivity.", findings.sensitive(results), ()),
@@ -181,7 +183,10 @@ def _results(results: Results, shown: _Shown) -> Section:
 def _cost(results: Results, shown: _Shown) -> Section:
     said = findings.cost(results)
     blocks: tuple[Block, ...] = (Paragraph(said),) if said else ()
-    return Section("Cost and benefit", (*blocks, *shown.figures("frontier")))
+    datasets = dict.fromkeys(one.cell.dataset for one in results.cells)
+    pooled = ALL_DATASETS if len(datasets) > 1 else next(iter(datasets), "")
+    tables = tuple(t for t in shown.tables("frontier") if t.sheet.about == pooled)
+    return Section("Cost and benefit", (*blocks, *shown.figures("frontier"), *tables))
 
 
 def _appendix(
@@ -189,6 +194,7 @@ def _appendix(
 ) -> tuple[Section, ...]:
     """Every further table and picture, dataset by dataset."""
     made = []
+    several = len({one.cell.dataset for one in results.cells}) > 1
     for dataset in dict.fromkeys(one.cell.dataset for one in results.cells):
         blocks: list[Block] = [
             Figure(one.name, one.caption) for one in pictures if one.about == dataset
@@ -196,7 +202,9 @@ def _appendix(
         blocks += [
             Table(sheet)
             for sheet in sheets
-            if sheet.about == dataset and sheet.kind not in ("deltas", "oracle")
+            if sheet.about == dataset
+            and sheet.kind not in ("deltas", "oracle")
+            and (several or sheet.kind not in ("scaling", "frontier"))
         ]
         if blocks:
             made.append(Section(f"More on {dataset}", tuple(blocks)))

@@ -18,7 +18,7 @@ from deltascale.report.paper.document import (
     sentences,
 )
 from deltascale.report.paper.record import Record
-from deltascale.report.wording import estimate_text, short
+from deltascale.report.wording import dollars, estimate_text, short
 
 __all__ = ["limitations", "practice", "recommendations", "reproducibility"]
 
@@ -38,11 +38,13 @@ def recommendations(results: Results) -> Sheet | None:
                 one.verdict,
                 one.protocol.rpartition(":")[2] if shown and one.protocol else "—",
                 estimate_text(one.gain) if shown and one.gain else "—",
-                estimate_text(one.cost, signed=False) if shown and one.cost else "—",
+                dollars(one.cost.value) if shown and one.cost else "—",
             )
         )
     if not rows:
         return None
+    order = list(dict.fromkeys(one.cell.dataset for one in results.cells))
+    rows.sort(key=lambda row: order.index(row[0]))
     return Sheet(
         "recommendations", "recommendations", "",
         "To correct or not, for each dataset and model: the best supported protocol of those "
@@ -127,8 +129,9 @@ def reproducibility(results: Results, record: Record, *, anonymous: bool) -> Sec
     said = (*said[:-1], (*said[-1], Ref("tab", "models"), ")."))
     blocks: list[Block] = [Paragraph(said)]
     if record.datasets:
+        words = "The SHA-256 of the items' ids, in their order, begins with "
         digests = tuple(
-            (name, (("SHA-256 of the items' ids, in order: ", Code(kept.digest[:16]), "."),))
+            (name, ((words, Code(kept.digest[:16]), "."),))
             for name, kept in record.datasets.items()
         )
         blocks.append(Entries(digests))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from deltascale.analysis import CellResult, Finding, Results
+from deltascale.analysis import CellResult, Finding, FrontierPoint, Results
 from deltascale.analysis.claims import ALPHA
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.report import guidelines
@@ -24,11 +24,13 @@ _NAMED = 6
 
 
 def abstract(results: Results) -> tuple[Sentence, ...]:
+    first, *rest = guidelines.answer(results)
     return sentences(
         guidelines.question(results),
         _volume(results),
-        *guidelines.answer(results),
+        first,
         _span(results),
+        *rest,
         _pays(results),
         _simulated(results),
     )
@@ -51,8 +53,8 @@ def _span(results: Results) -> Sentence | None:
     low = min(sure, key=_delta)
     high = max(sure, key=_delta)
     if low is high:
-        return (f"That change is {_cell(low)}.",)
-    return (f"Where one is shown, it lies between {_cell(low)} and {_cell(high)}.",)
+        return (f"Where a change is shown, it is {_cell(low)} points.",)
+    return (f"Where a change is shown, it lies between {_cell(low)} and {_cell(high)} points.",)
 
 
 def _pays(results: Results) -> Sentence | None:
@@ -115,7 +117,9 @@ def changes(results: Results) -> tuple[Sentence, ...]:
             )
             continue
         ordered = sorted(sure, key=lambda one: (-abs(_delta(one)), one.cell.id))
-        named = "; ".join(f"{_cell(one)}, p = {p_text(one.p_holm)}" for one in ordered[:_NAMED])
+        named = "; ".join(
+            f"{_cell(one, protocol=False)}, p = {p_text(one.p_holm)}" for one in ordered[:_NAMED]
+        )
         more = f"; and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
         made.append(
             f"With {name}, delta differs from zero in {len(sure)} of {len(own)} cells after "
@@ -305,10 +309,11 @@ def generalising(results: Results) -> tuple[Sentence, ...]:
     """Whether a fit foretells a provider or dataset never seen, where a trend is shown."""
     made: list[str | None] = []
     for one in results.generalisation:
-        if _claim(results, one.protocol, one.temperature) < 2:
+        rung = _claim(results, one.protocol, one.temperature)
+        if rung < 2:
             continue
         what = one.quantity.removeprefix("held_out_").removesuffix("_skill")
-        if one.quantity.endswith("_skill") and one.estimate.value is not None:
+        if rung >= 3 and one.quantity.endswith("_skill") and one.estimate.value is not None:
             shown = (one.estimate.low or 0.0) > 0
             how = "foretells" if shown else "is not shown to foretell"
             made.append(
@@ -370,9 +375,10 @@ def _paid(results: Results) -> str | None:
 
 
 def _extra(results: Results) -> Iterator[str]:
+    left_out = {one.cell.protocol for one in results.cells if one.gate} | {"resample"}
     for protocol, own in _by_protocol(_quantity(results.costs, "cost_extra")).items():
         known = sorted(one.estimate.value for one in own if one.estimate.value is not None)
-        if protocol == "resample" or not known:
+        if protocol in left_out or not known:
             continue
         low, high = dollars(known[0]), dollars(known[-1])
         span = low if low == high else f"{low} to {high}"
@@ -405,26 +411,28 @@ def _dominated(results: Results) -> str | None:
 
 
 def _undominated(results: Results) -> Iterator[str]:
-    """The choices that are on the frontier in most replicates, cheapest first."""
+    """How many choices are on the frontier in most replicates, and its two ends."""
     datasets = list(dict.fromkeys(point.dataset for point in results.frontier))
     for dataset in [ALL_DATASETS] if ALL_DATASETS in datasets else datasets:
-        own = [
-            point
-            for point in results.frontier
-            if point.dataset == dataset and (point.membership.value or 0.0) >= 0.5
-        ]
+        every = [point for point in results.frontier if point.dataset == dataset]
+        own = [point for point in every if (point.membership.value or 0.0) >= 0.5]
+        if not own:
+            continue
         own.sort(key=lambda point: (point.cost_usd.value or 0.0, point.model, point.protocol))
-        if own:
-            named = "; ".join(
-                f"{short(point.model)}, {_short(point.protocol)} ({dollars(point.cost_usd.value)}, "
-                f"{percent(point.accuracy.value)} right)"
-                for point in own
-            )
-            where = "Over all datasets" if dataset == ALL_DATASETS else f"On {dataset}"
-            yield (
-                f"{where}, these are undominated in at least half of the replicates, cheapest "
-                f"first, by cost an item: {named}."
-            )
+        best = max(own, key=lambda point: point.accuracy.value or 0.0)
+        where = "Over all datasets" if dataset == ALL_DATASETS else f"On {dataset}"
+        yield (
+            f"{where}, {len(own)} of {len(every)} ways to an answer are undominated in at least "
+            f"half of the replicates; the cheapest is {_choice(own[0])}, the most accurate "
+            f"{_choice(best)}."
+        )
+
+
+def _choice(point: FrontierPoint) -> str:
+    return (
+        f"{short(point.model)} with {_short(point.protocol)} ({dollars(point.cost_usd.value)} an "
+        f"item, {estimate_text(point.accuracy, signed=False)} right)"
+    )
 
 
 def task_patterns(results: Results) -> tuple[Sentence, ...]:
@@ -469,12 +477,10 @@ def _delta(one: CellResult) -> float:
     return one.delta.value or 0.0
 
 
-def _cell(one: CellResult) -> str:
+def _cell(one: CellResult, *, protocol: bool = True) -> str:
     cell = one.cell
-    return (
-        f"{estimate_text(one.delta)} ({short(cell.model)} on {cell.dataset} with "
-        f"{_short(cell.protocol)})"
-    )
+    how = f" with {_short(cell.protocol)}" if protocol else ""
+    return f"{estimate_text(one.delta)} ({short(cell.model)} on {cell.dataset}{how})"
 
 
 def _by_arm(cells: Iterable[CellResult]) -> dict[tuple[str, float], list[CellResult]]:

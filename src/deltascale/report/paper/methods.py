@@ -191,8 +191,8 @@ def _dataset(spec: DatasetSpec, record: Record) -> tuple[str, tuple[Sentence, ..
         return spec.name, ()
     cite = (Cite((key,)),) if key and not own else ()
     return spec.name, sentences(
-        (f"{len(kept.ids)} items", *cite, f", scored by `{kept.scorer}` (version "
-         f"{kept.scorer_version})."),
+        (f"{len(kept.ids)} items", *cite, ", scored by ", Code(kept.scorer),
+         f" (version {kept.scorer_version})."),
         f"A file of the authors' own: {spec.file}." if own else None,
         f"Licence: {kept.licence}." if kept.licence else None,
     )  # fmt: skip
@@ -211,7 +211,7 @@ def _statistics(results: Results) -> Iterator[Sentence]:
     )
     if "Tango" in methods:
         yield ("The interval of a delta is Tango's score interval for paired proportions",
-               Cite(("tango1998",)), ", which stays open where nothing flips.")  # fmt: skip
+               Cite(("tango1998",)), ", which has a width even where nothing flips.")  # fmt: skip
     if "CR1 t" in methods:
         yield ("Where items share a passage or are asked several times, the interval is from "
                "cluster-robust standard errors with t quantiles", Cite(("miller2024error",)),
@@ -225,8 +225,9 @@ def _statistics(results: Results) -> Iterator[Sentence]:
                "disagree are named.")  # fmt: skip
     yield from _tests(results, tests)
     if any(one.equivalence.low is not None for one in results.cells):
+        margin = f"±{100 * results.settings.margin:g} percentage points"
         yield ("No effect is claimed only by two one-sided tests", Cite(("schuirmann1987",)),
-               f" against a margin of {100 * results.settings.margin:g} points.")  # fmt: skip
+               f" against a margin of {margin}.")  # fmt: skip
     if any(one.n_missing for one in results.cells):
         yield ("Where answers are missing, bounds over every value they may have had are given",
                Cite(("manski1990",)), ".")  # fmt: skip

@@ -32,7 +32,7 @@ __all__ = ["pdf", "require", "source"]
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
-_CHARACTERS = 118
+_CHARACTERS = 138
 """Of the type of tables at 8 pt, on one line of the page."""
 
 
