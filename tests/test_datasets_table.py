@@ -71,6 +71,11 @@ def test_ids_are_numbered_where_there_are_none(tmp_path: Path) -> None:
     assert [item.id for item in items] == ["mine/000000", "mine/000001"]
 
 
+def test_ids_may_hold_spaces_and_headers_other_marks(tmp_path: Path) -> None:
+    item = only(read(tmp_path, "a.csv", "a;b,id,question,answer\nx,one two,q,4\n"))
+    assert item.id == "one two"
+
+
 def test_a_bom_and_windows_line_ends_are_no_part_of_the_text(tmp_path: Path) -> None:
     found = read(tmp_path, "a.csv", "\ufeff" + GOOD.replace("\n", "\r\n"))
     assert [item.target for item in found.items] == ["4", "6"]
@@ -174,6 +179,7 @@ MALFORMED: dict[str, tuple[str, str | bytes, str]] = {
     "blank": ("a.csv", "\n\n\n", "a.csv: it is empty"),
     "header only": ("a.csv", "question,answer\n", "a.csv: it holds no questions"),
     "no answer column": ("a.csv", "question,reply\nq,4\n", "no column for the answer"),
+    "one column": ("a.csv", "question\nq\n", "no column for the answer; there are 'question'"),
     "no question column": ("a.jsonl", '{"ask": "q", "answer": 4}', "no column for the question"),
     "two questions": (
         "a.csv",

@@ -102,6 +102,7 @@ def test_a_set_of_options_is_right_as_a_whole() -> None:
     score = SCORER.judge(item("MultiRC", "1,4", choices=NUMBERS), "1,2", "")
     assert (score.value, score.others) == (0.0, {"f1": 0.5})
     assert SCORER.judge(item("MultiRC", "0", choices=NUMBERS), "0", "").others == {"f1": 1.0}
+    assert SCORER.judge(item("MultiRC", "0", choices=NUMBERS), "1", "").others == {"f1": 0.0}
 
 
 @given(

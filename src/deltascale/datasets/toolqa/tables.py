@@ -52,7 +52,7 @@ def column(name: str, known: Sequence[tuple[str, str, bool]]) -> tuple[str, str,
         ValueError: there is none.
     """
     for one in known:
-        if _same(name.strip(), one[0]) or _same(name.strip(), one[1]):
+        if _same(name.strip(), one[0]):
             return one
     raise ValueError(f"there is no column {name!r}; there are {', '.join(k[0] for k in known)}")
 
@@ -88,7 +88,7 @@ def conditions(text: str, known: Sequence[tuple[str, str, bool]]) -> tuple[Condi
     for piece in text.split(","):
         sign = _OPERATOR.search(piece)
         name = piece[: sign.start()].strip() if sign else ""
-        starts = any(_same(name, shown) or _same(name, sql) for shown, sql, _ in known)
+        starts = any(_same(name, shown) for shown, _, _ in known)
         if starts or not parts:
             parts.append(piece)
         else:
