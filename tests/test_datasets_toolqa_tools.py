@@ -435,19 +435,19 @@ def test_a_mistake_leaves_everything_as_it_was(tell: Tell) -> None:
         "DELETE FROM coffee.coffee_data",
         "INSERT INTO coffee.coffee_data VALUES (1)",
         "CREATE TABLE coffee.x (y)",
-        "ATTACH DATABASE '/tmp/x' AS x",
+        "ATTACH DATABASE 'x.sqlite' AS x",
         "PRAGMA writable_schema = 1",
         "SELECT load_extension('x')",
         "SELECT 1; SELECT 2",
         "SELECT hex(zeroblob(100000000))",
-        "VACUUM INTO '/tmp/x.sqlite'",
+        "VACUUM INTO 'x.sqlite'",
     ],
 )
 def test_sql_can_only_read(tell: Tell, ready: corpora.Corpora, query: str) -> None:
     before = ready.files["coffee"].read_bytes()
     assert "SQLInterpreter failed: " in tell(f"SQLInterpreter[{query}]")
     assert ready.files["coffee"].read_bytes() == before
-    assert not Path("/tmp/x.sqlite").exists()
+    assert not Path("x.sqlite").exists()
 
 
 def test_sql_that_runs_on_is_stopped(tell: Tell, monkeypatch: pytest.MonkeyPatch) -> None:
