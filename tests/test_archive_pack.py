@@ -354,10 +354,15 @@ def test_without_text_nothing_of_it_is_there_and_the_tables_still_hold(tmp_path:
     directory = archives.had(wanted, tmp_path / "study")
     whole = archives.packed(directory, tmp_path / "whole.zip")
     mute = archives.packed(directory, tmp_path / "mute.zip", without_text=True, check=True)
-    texts = archives.contents(mute, tmp_path)
     assert "11 * 3 + 100" in archives.contents(whole, tmp_path)
+    texts = archives.contents(mute, tmp_path)
     assert "11 * 3 + 100" not in texts
     assert "#### 133" not in texts
+    with ledger.read(tmp_path / "ledger.db") as book:
+        for planned in book.cells():
+            kept = [turn.answer for _, _, turn in book.turns(planned.cell) if turn.answer]
+            hidden = [answer.startswith("withheld:") for answer in kept]
+            assert set(hidden) == {planned.cell.dataset == "mine"}
     report = archives.proved(mute)
     assert report.holds
     said = [one.detail for one in report.checks if one.state == "not proved"]
