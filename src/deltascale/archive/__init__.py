@@ -1,1 +1,1 @@
-"""What makes a study checkable: the lock of its meaning."""
+"""What makes a study checkable: the lock of its meaning, packs of it, and verifying them."""
