@@ -262,13 +262,11 @@ def sizes(results: Results) -> tuple[Sentence, ...]:
         name = _arm(results, claim.protocol, claim.temperature)
         if claim.rung >= 2:
             made.append(f"With {name}, correction {claim.text}.")
-        if claim.missing:
-            made.append(
-                f"Nothing further is claimed for {name}: it lacks {claim.missing}."
-                if claim.rung >= 2
-                else f"For {name}, nothing is claimed about size: the evidence lacks "
-                f"{claim.missing}."
-            )
+        if claim.missing and claim.rung >= 2:
+            made.append(f"Nothing further is claimed for {name}: it lacks {claim.missing}.")
+        elif claim.missing:
+            why = f"it lacks {claim.missing}" if claim.rung else claim.missing
+            made.append(f"For {name}, nothing is claimed about size: {why}.")
     refused = {
         (fit.protocol, fit.temperature, fit.note): fit
         for fit in results.scaling
