@@ -8,7 +8,6 @@ import pytest
 from deltascale import stats
 
 NAN = math.nan
-RNG = np.random.default_rng(7)
 
 
 def _scores(n: int, epochs: int = 1, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +19,8 @@ def _scores(n: int, epochs: int = 1, *, seed: int = 0) -> tuple[np.ndarray, np.n
 
 
 def test_single_items_are_their_own_clusters() -> None:
-    d = RNG.integers(-1, 2, 50).astype(float)
+    rng = np.random.default_rng(7)
+    d = rng.integers(-1, 2, 50).astype(float)
     alone = stats.clustered_mean(d)
     assert alone.se_cr1 == pytest.approx(alone.se_iid)
     assert alone.deff == pytest.approx(1)
@@ -30,7 +30,8 @@ def test_single_items_are_their_own_clusters() -> None:
 
 
 def test_repeating_items_does_not_help() -> None:
-    d = RNG.integers(-1, 2, 40).astype(float)
+    rng = np.random.default_rng(7)
+    d = rng.integers(-1, 2, 40).astype(float)
     thrice = stats.clustered_mean(np.repeat(d, 3), np.repeat(np.arange(40), 3))
     assert thrice.se_cr1 == pytest.approx(stats.clustered_mean(d).se_cr1)
     assert thrice.deff == pytest.approx(3, rel=0.05)
@@ -188,7 +189,8 @@ def test_few_flips_need_tango_even_in_many_clusters() -> None:
 
 
 def test_headline_for_graded_scores() -> None:
-    first, last = RNG.random(50), RNG.random(50)
+    rng = np.random.default_rng(7)
+    first, last = rng.random(50), rng.random(50)
     found = stats.headline_interval(first, last)
     assert found.method == "t"
     assert found.newcombe10 is None

@@ -143,7 +143,7 @@ def test_tango_covers_on_items_of_unequal_difficulty() -> None:
     world = World(power(0.02, 0.2), items=164)
     truth = world.truth(world.size)
     hits = []
-    for study in world.studies(150, seed=1):
+    for study in world.studies(80, seed=1):
         for d in study:
             for m in range(7):
                 flips = int((d[m] > 0).sum()), int((d[m] < 0).sum())
@@ -179,7 +179,7 @@ def _clustered_headlines(clusters: int, simulations: int, seed: int) -> tuple[fl
 
 @pytest.mark.parametrize("clusters", [10, 50])
 def test_headline_covers_clusters(clusters: int) -> None:
-    found, blind = _clustered_headlines(clusters, 300, seed=2)
+    found, blind = _clustered_headlines(clusters, 200, seed=2)
     assert found >= 0.91
     assert blind < found
 
@@ -197,14 +197,14 @@ def test_headline_covers_clusters_long(clusters: int) -> None:
 
 
 def test_exponent_set_covers_with_and_without_scatter() -> None:
-    exact = _exponents(World(power(0.05, 0.3)), 80, seed=4)
+    exact = _exponents(World(power(0.05, 0.3)), 60, seed=4)
     assert _coverage(exact, 0.3) >= 0.95
-    scattered = _exponents(World(power(0.02, 0.2), tau=0.01), 120, seed=5)
+    scattered = _exponents(World(power(0.02, 0.2), tau=0.01), 90, seed=5)
     assert 0.89 <= _coverage(scattered, 0.2) <= 0.995
 
 
 def test_half_of_the_models_harmed_identify_no_exponent() -> None:
-    found = _exponents(World(half_harmed), 80, seed=6)
+    found = _exponents(World(half_harmed), 60, seed=6)
     assert np.mean([not one.identified for one in found]) >= 0.98
 
 
@@ -223,8 +223,8 @@ def _item_bootstrap_coverage(world: World, alpha: float, simulations: int, seed:
 
 def test_resampling_items_alone_does_not_cover_a_law() -> None:
     world = World(power(0.02, 0.2), tau=0.01)
-    assert _item_bootstrap_coverage(world, 0.2, 40, seed=7) < 0.75
-    item_profile = _exponents(world, 60, seed=8, estimand="E1")
+    assert _item_bootstrap_coverage(world, 0.2, 30, seed=7) < 0.75
+    item_profile = _exponents(world, 40, seed=8, estimand="E1")
     assert _coverage(item_profile, 0.2) < 0.75
 
 
