@@ -29,7 +29,7 @@ from deltascale.report.guidelines import (
     of_cell,
     question,
 )
-from deltascale.report.wording import dollars, estimate_text, percent, short
+from deltascale.report.wording import dollars, estimate_text, percent, short, visible
 
 __all__ = [
     "Advice", "Guideline", "Verdict", "advise", "answer", "blocked_cells", "cells_tested",
@@ -204,14 +204,14 @@ def show_guidelines(shown: Console, made: Sequence[Guideline]) -> None:
     """Each question with its answer and evidence; what the study leaves open is said at the end."""
     for one in made:
         if one.supported:
-            shown.print(Text(f"{one.question} {one.sentence}"))
+            shown.print(_text(f"{one.question} {one.sentence}"))
             for line in one.evidence:
-                shown.print(Text(f"  {line}", style="dim"))
+                shown.print(_text(f"  {line}", style="dim"))
     left_open = [one for one in made if not one.supported]
     if left_open:
         shown.print("\nnot supported by this study")
     for one in left_open:
-        shown.print(Text(f"  {one.question} {'; '.join(one.evidence)}", style="dim"))
+        shown.print(_text(f"  {one.question} {'; '.join(one.evidence)}", style="dim"))
 
 
 def show_advice(shown: Console, made: Sequence[Advice]) -> None:
@@ -221,17 +221,17 @@ def show_advice(shown: Console, made: Sequence[Advice]) -> None:
     if len(made) <= _FEW:
         for one in made:
             how = f", by {one.protocol}" if one.verdict == "correct" else ""
-            shown.print(Text(f"{short(one.model)} on {one.dataset}: {one.verdict}{how}"))
+            shown.print(_text(f"{short(one.model)} on {one.dataset}: {one.verdict}{how}"))
             for name, found in (
                 ("gain, points", one.gain), ("cost per item", one.cost),
                 ("per right answer", one.price), ("net benefit", one.net),
             ):  # fmt: skip
                 if found is not None:
-                    shown.print(Text(f"  {name:17} {estimate_text(found)}"))
+                    shown.print(_text(f"  {name:17} {estimate_text(found)}"))
             if one.chance is not None:
-                shown.print(Text(f"  {'pays in':17} {percent(one.chance.value)} of replicates"))
+                shown.print(_text(f"  {'pays in':17} {percent(one.chance.value)} of replicates"))
             for line in one.because:
-                shown.print(Text(f"  - {line}", style="dim"))
+                shown.print(_text(f"  - {line}", style="dim"))
         return
     columns = ["model", "dataset", "advice", "protocol", "gain, points", "$ a right answer"]
     worth = any(one.chance is not None for one in made)
@@ -241,5 +241,9 @@ def show_advice(shown: Console, made: Sequence[Advice]) -> None:
         chance = [] if not worth else [percent(one.chance.value if one.chance else None)]
         gain = "" if one.gain is None else estimate_text(one.gain)
         texts = (short(one.model)[:24], one.dataset, one.verdict, one.protocol, gain, price)
-        grid.add_row(*map(Text, (*texts, *chance)))
+        grid.add_row(*map(_text, (*texts, *chance)))
     shown.print(grid)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(visible(text), style=style)

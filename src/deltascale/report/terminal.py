@@ -105,7 +105,7 @@ def _grid(progress: Progress, elapsed_s: float, budget_nusd: int | None) -> Tabl
     rows, columns = (datasets, models) if turned else (models, datasets)
     width = _BAR if len(columns) <= _FEW_COLUMNS else 0
     heads = [name.rsplit("/", 1)[-1] for name in columns]
-    heads = [head if width or len(head) <= _HEAD else f"{head[: _HEAD - 1]}…" for head in heads]
+    heads = [head if width or len(head) <= _HEAD else f"…{head[1 - _HEAD :]}" for head in heads]
     made = table("", ["dataset" if turned else "model", *heads], left=1 + len(heads))
     for row in rows:
         lanes = [(column, row) if turned else (row, column) for column in columns]

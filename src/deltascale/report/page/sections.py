@@ -50,7 +50,14 @@ def chart(name: str, *, caption: Node, controls: Sequence[Html] = ()) -> Html:
         tag(
             "details",
             tag("summary", "Data of this chart"),
-            tag("div", class_="scroll", data_table=name),
+            tag(
+                "div",
+                class_="scroll",
+                data_table=name,
+                tabindex=0,
+                role="region",
+                aria_label=f"Data of the chart {name}",
+            ),
             class_="data",
         ),
     )
