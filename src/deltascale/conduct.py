@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from deltascale import analysis, datasets, engine, frame, ledger, protocols, providers, scorers
 from deltascale import study as study_file
 from deltascale.analysis import Results, Settings
-from deltascale.archive import lock
+from deltascale.archive import document, lock
 from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
 from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissing
@@ -91,6 +91,9 @@ def run(
         written = study_file.dump(merged.study, folder=directory)
         (directory / STUDY).write_text(written, encoding="utf-8")
         asyncio.run(_with_signals(plan, book, environ, tools, progress, tell, watch))
+    if progress.n_calls:
+        with ledger.read(directory / LEDGER) as book:
+            lock.write(directory, replace(merged, served=document.served(merged, book)))
     _raise_for(progress, directory)
 
 

@@ -49,7 +49,7 @@ from deltascale.records import (
     digest,
 )
 
-__all__ = ["Progress", "Watch", "price_of", "run", "template"]
+__all__ = ["Progress", "Watch", "price_of", "run", "template", "tool_identity", "verdict_identity"]
 
 RETRIES = 6
 """Attempts at one call before its sample is given up for this run."""
@@ -152,6 +152,17 @@ def price_of(price: Price) -> Callable[[Request, Reply], int]:
     return nusd
 
 
+def tool_identity(sample: Sample, uses: tuple[UseTool, ...]) -> tuple[object, ...]:
+    """What an observation is kept under: the item and the uses that led to it."""
+    steps = [(one.name, one.arguments) for one in uses]
+    return sample.cell.dataset, sample.item.id, steps
+
+
+def verdict_identity(scorer: Scorer, sample: Sample, answer: str, text: str) -> tuple[object, ...]:
+    """What the verdict of a program's run is kept under."""
+    return scorer.name, scorer.version, sample.item.id, answer, text
+
+
 def _count(plan: Plan, progress: Progress) -> None:
     arms = len(plan.study.protocols) * len(plan.study.temperatures)
     for model in plan.study.models:
@@ -222,8 +233,7 @@ class _Lane:
         """A tool's observation is kept like a reply: a replay needs neither tool nor corpus."""
 
         async def use(sample: Sample, uses: tuple[UseTool, ...]) -> str:
-            steps = [(one.name, one.arguments) for one in uses]
-            key = digest((sample.cell.dataset, sample.item.id, steps))
+            key = digest(tool_identity(sample, uses))
             observed = self.ledger.observation(key)
             if observed is None:
                 observed = await runner(sample, uses)
@@ -237,7 +247,7 @@ class _Lane:
         """A verdict that a program's run gave is kept: running it again might give another."""
 
         async def judge(sample: Sample, answer: str, text: str) -> Score:
-            key = digest((scorer.name, scorer.version, sample.item.id, answer, text))
+            key = digest(verdict_identity(scorer, sample, answer, text))
             kept = self.ledger.observation(key)
             if kept is not None:
                 return msgspec.json.decode(kept, type=Score)

@@ -33,7 +33,7 @@ def commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "line"), commands())
 def test_a_shown_command_can_be_given(page: str, line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
-    words = [word for word in words if word not in ("…", "...")]
+    words = [word for word in words if word not in ("…", "...", "--help")]
     command: click.Command = cli
     context = click.Context(cli, info_name="deltascale")
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):

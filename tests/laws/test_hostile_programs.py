@@ -375,7 +375,7 @@ def f(x):
 import os
 def f(x):
     while True: os.write(2, b'x' * 60000)
-### recursion: exception
+### recursion: exception, timeout
 def f(x):
     return f(x)
 ### bottomless_recursion: exception, memory, timeout

@@ -19,7 +19,7 @@ from deltascale import protocols as known_protocols
 from deltascale import providers, scorers
 from deltascale.archive.lock import Lock
 from deltascale.conversation import Setting, converse
-from deltascale.engine import price_of
+from deltascale.engine import price_of, tool_identity, verdict_identity
 from deltascale.errors import BudgetReached, MissingExtra, Mistake
 from deltascale.ledger import Ledger, Planned
 from deltascale.plan import params
@@ -202,17 +202,16 @@ class _Stage:
         raise CallFailed(Failure("transient", self.absent))
 
     async def _use_tool(self, sample: Sample, uses: tuple[UseTool, ...]) -> str:
-        # The key is the engine's: what the same uses gave for the same item.
-        what = (sample.cell.dataset, sample.item.id, [(one.name, one.arguments) for one in uses])
-        observed = self._observed(what, f"what the tool {uses[-1].name} gave")
+        observed = self._observed(
+            tool_identity(sample, uses), f"what the tool {uses[-1].name} gave"
+        )
         if observed is None:
             raise CallFailed(Failure("transient", self.absent))
         return observed
 
     async def _judge(self, scorer: Scorer, sample: Sample, answer: str, text: str) -> Score:
         """The verdict on record; where programs can be run here, it is also had again."""
-        what = (scorer.name, scorer.version, sample.item.id, answer, text)
-        kept = self._observed(what, "a verdict")
+        kept = self._observed(verdict_identity(scorer, sample, answer, text), "a verdict")
         if kept is None:
             raise CallFailed(Failure("transient", self.absent))
         score = msgspec.json.decode(kept, type=Score)
