@@ -217,11 +217,18 @@ def estimate(
     is_flag=True,
     help="Run generated code with your own rights where no sandbox works.",
 )
+@click.option(
+    "--fork",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Begin a study of another meaning with the calls of this one's ledger.",
+)
 @_json_option
 def run(
     study_file: Path | None,
     items: int | None,
     unsafe_code: bool,
+    fork: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -232,6 +239,10 @@ def run(
     whole, parts = _study(study_file, items, options)
     out = options["out"] or RUNS / whole.name
     environ = _environment(study_file)
+    if fork is not None:
+        from deltascale.archive import snapshot
+
+        snapshot.fork(fork / "ledger.db", out / "ledger.db")
     try:
         _run(parts, out, environ, quiet=as_json, unsafe_code=unsafe_code)
     except Stop as stop:
@@ -429,6 +440,31 @@ def report(directory: Path) -> None:
         click.echo(f"no figures: {missing}", err=True)
     else:
         click.echo(f"figures: {folder / 'figures'}")
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--anonymous", is_flag=True, help="For a blind review: no paths, addresses, commits.")
+def paper(directory: Path, anonymous: bool) -> None:
+    """DIRECTORY/paper: the study written up, as LaTeX source and as PDF.
+
+    With the settings of the last `analyze`, or the usual ones. It is written anew each time.
+    """
+    from deltascale import conduct
+    from deltascale.analysis import power
+    from deltascale.archive import lock, verify
+    from deltascale.report import paper
+
+    record = paper.read(directory / lock.FILE)
+    settings = verify.settings_in(directory / conduct.RESULTS)
+    results = conduct.analyze(directory, settings=settings)
+    n_tests = max((one.family_size for one in results.cells), default=0)
+    study, frames = conduct.frames(directory)
+    design = power.Design(n_tests=max(1, n_tests), simulations=1)  # no simulated row is shown
+    rows = power.pilot(frames, study, design=design)
+    folder = directory / "paper"
+    paper.write(results, record, folder, anonymous=anonymous, power=rows)
+    click.echo(f"paper: {folder / 'paper.pdf'}; its LaTeX source: {folder / 'paper.tex'}")
 
 
 @cli.command()
