@@ -16,7 +16,7 @@ FIVE = tuple(f"simulated/sim-{size}" for size in ("0.1b", "1b", "8b", "27b", "70
 THREE = tuple(f"simulated/sim-{size}" for size in ("1b", "3b", "8b"))
 
 
-def run(directory: Path, models: tuple[str, ...] = FIVE, *, items: int = 100) -> Path:
+def run(directory: Path, models: tuple[str, ...] = FIVE, *, items: int) -> Path:
     """Run review, its null and the oracle on simulated sums; returns the directory."""
     made = study.adhoc(
         models=models,

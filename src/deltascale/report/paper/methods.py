@@ -96,10 +96,11 @@ def methodology(results: Results, record: Record, tables: dict[str, Sheet]) -> S
 def _design(results: Results) -> tuple[Sentence, ...]:
     study = results.study
     temperatures = " and ".join(f"{t:g}" for t in study.temperatures)
+    more = f"{study.turns - 1} more turns follow"
     return sentences(
         (
             "A sample is one conversation about one item; its turn 0 is the first answer, and "
-            f"{study.turns - 1} more turns follow. Delta is ",
+            f"{'one more turn follows' if study.turns == 2 else more}. Delta is ",
             Formula("delta"),
             ", over the samples whose answers at both are known.",
         ),
