@@ -480,6 +480,12 @@ def advise(
     from deltascale import analysis, conduct
     from deltascale.report import advice, terminal
 
+    if worth is not None and not 0 < worth < float("inf"):
+        raise Mistake(
+            f"{worth:g} is no worth",
+            where="--value-of-a-correct-answer",
+            remedy="write dollars: 0.1",
+        )
     settings = _settings({"worth": () if worth is None else (worth,)})
     study, frames = conduct.frames(directory)
     results = analysis.analyse(frames, study, settings=settings)
