@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from deltascale import ledger
+from deltascale import engine, ledger, protocols, scorers
+from deltascale.datasets import Loaded, toolqa
+from deltascale.datasets.toolqa import agent
+from deltascale.engine import Progress
 from deltascale.forecast import forecast, hours
+from deltascale.plan import Plan
 from deltascale.providers.policies import worst_case_nusd
-from deltascale.records import Reply, Request, Usage
+from deltascale.records import (
+    DatasetSpec,
+    Reply,
+    Request,
+    Sample,
+    Study,
+    ToolCall,
+    Usage,
+    UseTool,
+)
 from tests import worlds
 
 NAMES = ("review", "critique", "resample", "vote", "oracle")
@@ -96,3 +112,96 @@ def test_hours_follow_connections_and_limits() -> None:
     found = hours(forecast(plan), plan.study.models)
     assert found["openai/narrow"] == pytest.approx(64 * found["openai/wide"])
     assert found["openai/slow"] == pytest.approx(150 / 10 / 60)
+
+
+# --- attempts of several calls -------------------------------------------------------------------
+
+STEPS = 9
+
+
+def tool_plan(dialect: str) -> Plan:
+    """Three questions with tools, under the protocols that go on after an answer."""
+    spec = DatasetSpec("toolqa", options={"dialect": dialect, "steps": str(STEPS)})
+    lines = [{"qid": f"q{n}", "question": f"Question {n}?", "answer": "1"} for n in range(3)]
+    items = toolqa.parse("easy/coffee", "\n".join(map(json.dumps, lines)), spec)
+    loaded = Loaded(spec, items, "toolqa", 3, "digest", "test", 75, typical=toolqa.TOOLQA.typical)
+    study = Study(
+        name="test",
+        models=(worlds.model(),),
+        datasets=(spec,),
+        protocols=("review", "critique", "resample"),
+        turns=2,
+        max_tokens=256,
+        items=3,
+    )
+    return Plan(
+        study,
+        (loaded,),
+        {name: protocols.find(name) for name in study.protocols},
+        {"toolqa": scorers.find("toolqa")},
+    )
+
+
+def script(n_uses: int) -> Callable[[Request], Awaitable[Reply]]:
+    """A model that uses a tool so many times in each attempt, then answers."""
+
+    async def reply(request: Request) -> Reply:
+        used = 0
+        for message in reversed(request.messages):
+            if message.role == "tool" or message.content.startswith("Observation: "):
+                used += 1
+            elif message.role == "user":
+                break
+        aside = "Criticise" in request.messages[-1].content
+        if used == n_uses and not aside:
+            done = "Answer: 7" if request.tools else "Action: Finish[7]"
+            return Reply(done, "stop", Usage(10, 10))
+        if request.tools and not aside:
+            call = ToolCall(f"c{used}", "Calculate", json.dumps({"formula": f"1 + {used}"}))
+            return Reply("", "tool_use", Usage(10, 10), (call,))
+        return Reply(f"Thought: more.\nAction: Calculate[1 + {used}]", "stop", Usage(10, 10))
+
+    return reply
+
+
+async def told(sample: Sample, uses: tuple[UseTool, ...]) -> str:
+    return "1"
+
+
+def n_calls(plan: Plan, path: Path, *, n_uses: int) -> int:
+    async def run() -> int:
+        progress = Progress()
+        with ledger.write(path) as book:
+            await engine.run(
+                plan,
+                book,
+                environ={},
+                stop=asyncio.Event(),
+                progress=progress,
+                connect=worlds.connecting(script(n_uses)),  # type: ignore[arg-type]
+                tools={"toolqa": told},
+                sleep=worlds.no_wait,
+                seed=0,
+            )
+        return progress.n_calls
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("dialect", ["react", "native"])
+def test_an_attempt_with_tools_is_foreseen_as_a_usual_one(dialect: str, tmp_path: Path) -> None:
+    plan = tool_plan(dialect)
+    found = forecast(plan)
+    foreseen = sum(one.n_calls for one in found)
+    assert foreseen == n_calls(plan, tmp_path / "usual.db", n_uses=4)
+    # Turn 0 is shared; then come a review, a critique with its revision, and a second draw.
+    assert foreseen == 3 * (4 * (len(agent.USUAL) + 1) + 1)
+    assert all(low < expected < worst for low, expected, worst in (one.usd for one in found))
+
+
+@pytest.mark.parametrize("dialect", ["react", "native"])
+def test_the_worst_attempt_takes_all_its_steps(dialect: str, tmp_path: Path) -> None:
+    plan = tool_plan(dialect)
+    asked = n_calls(plan, tmp_path / "worst.db", n_uses=STEPS + 1)
+    limit = plan.study.max_tokens
+    assert sum(one.output_tokens[2] for one in forecast(plan)) == asked * limit

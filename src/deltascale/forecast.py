@@ -1,7 +1,8 @@
 """What a study will cost: the real conversations, led against a model that is only pretended.
 
 The same protocols and prompts run as in the study, so shared calls are counted once and what the
-ledger already holds is free. Only the length of the replies is assumed: see `SCENARIOS`.
+ledger already holds is free. Only the length of the replies is assumed, and where an attempt takes
+several calls, how many: see `SCENARIOS`.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from deltascale.conversation import Setting, converse
-from deltascale.datasets import Loaded
+from deltascale.datasets import Loaded, Typical
 from deltascale.engine import template
 from deltascale.ledger import Ledger
 from deltascale.plan import Plan
@@ -32,8 +35,10 @@ __all__ = ["SCENARIOS", "Forecast", "forecast", "hours"]
 
 SCENARIOS = ("low", "expected", "worst")
 """low: replies of half the typical length. expected: replies of the typical length, which is the
-mean on record where there is one, else the dataset's own figure. worst: every reply is as long as
-allowed and every byte of a prompt is a token; only calls lost on the wire could pass it."""
+mean on record where there is one, else the dataset's own figure. In both an attempt with tools goes
+as the dataset says that a usual one goes. worst: every reply is as long as allowed, an attempt
+takes all its steps with one long observation each, and every byte of a prompt is a token; only
+calls lost on the wire, or many tools asked for in one reply, could pass it."""
 
 N_PROBES = 100
 """Items per dataset that are led through; larger datasets are scaled up from these."""
@@ -42,6 +47,9 @@ _REASONING_FACTOR = 4
 """A reasoning model is taken to write this many times the tokens of the visible answer."""
 
 _BYTES_PER_TOKEN = 4
+_OBSERVATION_BYTES = (130, 12_000)
+"""What a tool tells: usually, and at most."""
+
 _FIRST_TOKEN_S = 0.6
 _TOKENS_PER_S = 60.0
 
@@ -126,7 +134,7 @@ async def _counts(plan: Plan, model: ModelSpec, ledger: Ledger | None, n_probes:
     for loaded in plan.loaded:
         typical = _typical_tokens(loaded, model, ledger)
         for scenario in SCENARIOS:
-            pretended = _Pretended(scenario, typical, ledger)
+            pretended = _Pretended(scenario, typical, ledger, loaded.typical)
             for temperature in plan.study.temperatures:
                 for protocol in plan.study.protocols:
                     cell = Cell(model.id, loaded.spec.name, protocol, temperature)
@@ -145,7 +153,7 @@ async def _lead(
         plan.study.turns,
         template(plan, cell, model),
         lambda request, reply: 0,
-        _pretended_tool,
+        pretended.use_tool,
         _pretended_judge,
     )
     step = max(1, len(loaded.items) // n_probes)
@@ -190,11 +198,18 @@ def _scaled(
 class _Pretended:
     """Answers with a text of the assumed length and counts what that would need."""
 
-    def __init__(self, scenario: str, typical_tokens: int, ledger: Ledger | None) -> None:
+    def __init__(
+        self,
+        scenario: str,
+        typical_tokens: int,
+        ledger: Ledger | None,
+        usual: Typical | None = None,
+    ) -> None:
         self.count = _Count()
         self._scenario = scenario
         self._typical_tokens = typical_tokens
         self._ledger = ledger
+        self._usual = usual
         self._seen: set[bytes] = set()
 
     async def call(self, request: Request) -> Reply:
@@ -214,15 +229,23 @@ class _Pretended:
             self.count.n_calls += 1
             self.count.input_tokens += self._input_tokens(request)
             self.count.output_tokens += output_tokens
-        return Reply("word" * output_tokens, "stop")
+        return self._reply(request, output_tokens)
+
+    def _reply(self, request: Request, n_tokens: int) -> Reply:
+        """Words, and after them what a usual reply does at this point of its attempt."""
+        if self._usual is None:
+            return Reply("word" * n_tokens, "stop")
+        usual = self._usual(request, self._scenario == "worst")
+        n_words = max(0, n_tokens - len(usual.text) // _BYTES_PER_TOKEN - 1)
+        return replace(usual, text=f"{'word' * n_words}\n{usual.text}")
+
+    async def use_tool(self, sample: Sample, uses: tuple[UseTool, ...]) -> str:
+        length = _OBSERVATION_BYTES[self._scenario == "worst"]
+        return "seen" * (length // 4)
 
     def _input_tokens(self, request: Request) -> int:
         bound = input_tokens_upper_bound(request)
         return bound if self._scenario == "worst" else -(-bound // _BYTES_PER_TOKEN)
-
-
-async def _pretended_tool(sample: Sample, uses: tuple[UseTool, ...]) -> str:
-    return "an observation of a usual length " * 4
 
 
 async def _pretended_judge(sample: Sample, answer: str, text: str) -> Score:

@@ -12,9 +12,9 @@ from typing import TypeAlias
 from deltascale.datasets.fetch import Cache
 from deltascale.datasets.subsets import Mode
 from deltascale.errors import DatasetMistake
-from deltascale.records import DatasetSpec, Item, Sample, UseTool
+from deltascale.records import DatasetSpec, Item, Reply, Request, Sample, UseTool
 
-__all__ = ["Cache", "Dataset", "Loaded", "Tools", "find", "load", "names", "tools"]
+__all__ = ["Cache", "Dataset", "Loaded", "Tools", "Typical", "find", "load", "names", "tools"]
 
 GROUP = "deltascale.datasets"
 """Entry points of this group are datasets: the name, and the path of a `Dataset`."""
@@ -36,6 +36,10 @@ _BUILTIN = {
 Tools: TypeAlias = Callable[[Sample, tuple[UseTool, ...]], Awaitable[str]]
 """Runs the last of a turn's uses, given those before it, and returns what the model is told."""
 
+Typical: TypeAlias = Callable[[Request, bool], Reply]
+"""What a usual reply to a request does, its words left out: the action or tool call it ends with.
+True: it goes on for ever. For pricing attempts of several calls without asking anybody."""
+
 _BY_SHARE: Mode = "proportional"
 
 
@@ -46,10 +50,11 @@ class Dataset:
     `load(spec, cache)` returns every item in the benchmark's own order; it may download through
     `fetch` only. `scorer` names the scorer that judges it. `stratified` is how subsets are drawn,
     `max_items` the number of units there are (None: not known before loading).
-    `output_tokens` is the typical length of one answer, for estimates before the first call;
+    `output_tokens` is the typical length of one reply, for estimates before the first call;
     `source` says which version of which file the items come from. `part_of` names the benchmark
     whose subset order a part of it keeps. `tools(spec, cache)` makes the tools of its questions
-    ready, where they have any.
+    ready, where they have any. `typical` tells how a usual attempt goes on, where it takes more
+    than one call (None: one reply is an attempt).
     """
 
     name: str
@@ -64,6 +69,7 @@ class Dataset:
     source: str = ""
     part_of: str = ""
     tools: Callable[[DatasetSpec, Cache], Tools] | None = None
+    typical: Typical | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,7 @@ class Loaded:
     source: str
     output_tokens: int
     warnings: tuple[str, ...] = ()
+    typical: Typical | None = None
 
 
 def names() -> tuple[str, ...]:
@@ -128,6 +135,7 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
         raise DatasetMistake(
             f"{wanted} items", where=f"dataset {spec.name!r}", remedy="ask for at least 1"
         )
+    typical = None
     if spec.file:
         found, benchmark, mode = read(spec), spec.name, _BY_SHARE
     else:
@@ -136,6 +144,7 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
         source = _source(dataset, spec, every)
         found = Table(every, dataset.scorer, source, dataset.output_tokens)
         benchmark, mode = dataset.part_of or dataset.name, dataset.stratified
+        typical = dataset.typical
     units = subsets.order(found.items, benchmark=benchmark, seed=seed, mode=mode)
     taken = tuple(item for unit in units[:wanted] for item in unit)
     return Loaded(
@@ -147,6 +156,7 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
         source=found.source,
         output_tokens=found.output_tokens,
         warnings=(*found.warnings, *_too_few(spec.name, wanted, len(units))),
+        typical=typical,
     )
 
 

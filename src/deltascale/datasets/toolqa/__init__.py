@@ -237,10 +237,11 @@ TOOLQA = Dataset(
     scorer="toolqa",
     stratified="proportional",
     max_items=N_ITEMS,
-    output_tokens=600,
+    output_tokens=75,
     load=_load,
     source="night-chen/ToolQA@acf5553 data/questions, sha256 "
     + ", ".join(f"{part} {sha256}" for part, (_, sha256) in FILES.items()),
     tools=_tools,
+    typical=agent.typical,
 )
-"""`output_tokens`: a guess, eight replies of 75 tokens."""
+"""`output_tokens`: a guess, a thought of two sentences and an action."""

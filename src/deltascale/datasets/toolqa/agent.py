@@ -12,7 +12,19 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from deltascale.records import Ask, Attempt, Message, Question, Seen, Tool, UseTool, user
+from deltascale.records import (
+    Ask,
+    Attempt,
+    Message,
+    Question,
+    Reply,
+    Request,
+    Seen,
+    Tool,
+    ToolCall,
+    UseTool,
+    user,
+)
 
 __all__ = [
     "NATIVE_FORMAT",
@@ -26,6 +38,7 @@ __all__ = [
     "react",
     "react_lead",
     "schema",
+    "typical",
 ]
 
 START = "(start)"
@@ -112,6 +125,7 @@ TOOLS: Mapping[str, Described] = {
 }
 
 FINISH = "Finish"
+_OBSERVATION = "Observation: "
 REACT_FORMAT = "Give your answer, and nothing else, as the last action: Action: Finish[<answer>]"
 NATIVE_FORMAT = (
     "When you know the answer, reply without a tool, with the answer alone on the last line, "
@@ -225,7 +239,7 @@ def react(n_steps: int) -> Attempt:
             # What a model wrote beyond its action it made up: an observation of its own.
             spoken = seen.text[: taken.end] if taken else seen.text
             said = Message("assistant", spoken.strip() or "(nothing)")
-            messages = (*messages, said, user(f"Observation: {told}"))
+            messages = (*messages, said, user(f"{_OBSERVATION}{told}"))
             seen = yield Ask(messages, draw)
         return seen
 
@@ -254,3 +268,40 @@ def native(n_steps: int) -> Attempt:
 
 
 DIALECTS: Mapping[str, Callable[[int], Attempt]] = {"react": react, "native": native}
+
+
+USUAL = (
+    ("LoadDB", {"name": "coffee"}),
+    ("FilterDB", {"conditions": "Date=2001-05-02"}),
+    ("GetValue", {"column": "Close"}),
+    ("Calculate", {"formula": "(3 + 4) / 2"}),
+)
+"""The tools that a usual attempt uses, a guess from the few-shot examples of the benchmark: a
+table is loaded, filtered and read, and something is worked out."""
+
+
+def typical(request: Request, endless: bool = False) -> Reply:
+    """What a usual reply in an attempt does, in the dialect of the request; `endless`: it never
+    comes to an answer."""
+    n_used = _n_used(request.messages)
+    if n_used >= len(USUAL) and not endless:
+        return Reply("Answer: 42" if request.tools else f"Action: {FINISH}[42]", "stop")
+    name, arguments = USUAL[n_used % len(USUAL)]
+    if not request.tools:
+        return Reply(f"Action: {name}[{', '.join(arguments.values())}]", "stop")
+    call = ToolCall(f"call_{len(request.messages)}", name, json.dumps(arguments))
+    return Reply("", "tool_use", tool_calls=(call,))
+
+
+def _n_used(messages: tuple[Message, ...]) -> int:
+    """How many replies that used tools the conversation ends with, and what they were told."""
+    n_used, at = 0, len(messages)
+    while at > 1:
+        told = messages[at - 1]
+        if told.role != "tool" and not told.content.startswith(_OBSERVATION):
+            break
+        while at > 0 and messages[at - 1].role == "tool":
+            at -= 1
+        at -= 2 if told.role == "user" else 1
+        n_used += 1
+    return n_used
