@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -198,6 +198,7 @@ def _is_number(field: str) -> bool:
 
 
 @given(st.text())
+@example("\"><script>alert('x')</script>&amp;\u2028\u202e\x1b")
 def test_text_is_text_whatever_it_is(text: str) -> None:
     assert not UNSEEN.search(visible(text))
     assert visible(visible(text)) == visible(text)
