@@ -123,7 +123,7 @@ def captioned(sheet: Sheet) -> str:
     """The whole float, with caption and label."""
     return (
         f"\\begin{{table*}}[tp]\n\\centering\n\\footnotesize\n\\caption{{{escape(sheet.caption)}}}\n"
-        f"\\label{{tab-{sheet.name}}}\n"
+        f"\\label{{tab-{sheet.name}}}\n\\par\\smallskip\n"
         # No wider than the page, and never blown up.
         "\\begin{adjustbox}{max width=\\textwidth}\n"
         f"{booktabs(sheet)}\\end{{adjustbox}}\n\\end{{table*}}\n"
@@ -490,4 +490,7 @@ def _shape(results: Results, fit: FormFit) -> str:
 
 
 def _figure(value: float | None) -> str:
-    return "—" if value is None else f"{value:.2f}".replace("-", "−")
+    if value is None:
+        return "—"
+    text = f"{value:.2f}"
+    return "0.00" if text == "-0.00" else text.replace("-", "−")

@@ -34,6 +34,9 @@ WIDTHS: Mapping[Width, float] = {"column": 3.3, "page": 6.9}
 """Inches: one column of a two-column page, and the whole page."""
 FORMATS = ("pdf", "svg", "png")
 
+_LETTER = 0.05
+"""Inches of a letter in the figures' type, on average."""
+
 _METADATA: Mapping[str, dict[str, None]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "svg": {"Date": None, "Creator": None},
@@ -50,7 +53,7 @@ _FACES = ("#ffffff", "#000000", "#9a9a9a")
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One figure before it is drawn. `name` is its file's, the same on every machine; `about` is
-    the dataset it shows; `kind` what it shows of it."""
+    the dataset it shows; `kind` what it shows of it; `margin` the letters of its longest row."""
 
     name: str
     kind: str
@@ -62,6 +65,7 @@ class Picture:
     height: float
     columns: Mapping[Width, int]
     badge: str
+    margin: int = 0
     key: tuple[tuple[str, str, str, str], ...] = ()
     key_from_panel: bool = False
 
@@ -141,11 +145,10 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
 def _figure(picture: Picture, width: Width) -> Figure:
     from matplotlib.figure import Figure
 
-    columns = min(picture.columns[width], len(picture.panels))
+    columns = _columns(picture, WIDTHS[width], picture.columns[width])
     rows = -(-len(picture.panels) // columns)
     inches = WIDTHS[width]
-    extra = 0.45 + (0.35 if picture.key or picture.key_from_panel else 0.0)
-    figure = Figure(figsize=(inches, rows * picture.height + extra), layout="constrained")
+    figure = Figure(layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     flat: list[Axes] = list(grid.flat)
     for axes, (title, panel) in zip(flat, picture.panels, strict=False):
@@ -159,7 +162,8 @@ def _figure(picture: Picture, width: Width) -> Figure:
             axes.set_xlabel(picture.x_label)
     if picture.y_label:
         figure.supylabel(picture.y_label, fontsize=7)
-    _legend(figure, picture, flat[: len(picture.panels)], wide=width == "page")
+    below = _legend(figure, picture, flat[: len(picture.panels)], width)
+    figure.set_size_inches(inches, rows * picture.height + 0.45 + 0.14 * below)
     if picture.badge:
         figure.suptitle(picture.badge, x=0.995, ha="right", fontsize=6.5, color="#555555")
     for text in figure.findobj(match=_is_text):
@@ -169,13 +173,21 @@ def _figure(picture: Picture, width: Width) -> Figure:
     return figure
 
 
+def _columns(picture: Picture, inches: float, most: int) -> int:
+    """As many panels in a row as leave each wide enough for its title and its ticks."""
+    room = inches - 0.25 - _LETTER * picture.margin
+    least = max(0.95, _LETTER * 1.15 * max(len(title) for title, _ in picture.panels))
+    return max(1, min(most, len(picture.panels), int(room / least)))
+
+
 def _is_text(artist: object) -> bool:
     from matplotlib.text import Text
 
     return isinstance(artist, Text)
 
 
-def _legend(figure: Figure, picture: Picture, drawn: Sequence[Axes], *, wide: bool) -> None:
+def _legend(figure: Figure, picture: Picture, drawn: Sequence[Axes], width: Width) -> int:
+    """One legend below all panels; returns its rows."""
     from matplotlib.lines import Line2D
 
     handles: list[Artist] = []
@@ -191,11 +203,13 @@ def _legend(figure: Figure, picture: Picture, drawn: Sequence[Axes], *, wide: bo
                 if name not in names:
                     handles.append(handle)
                     names.append(name)
-    if handles:
-        columns = min(len(names), 5 if wide else 3)
-        figure.legend(
-            handles, [_legible(name) for name in names], loc="outside lower center", ncols=columns
-        )
+    if not handles:
+        return 0
+    entry = 0.55 + _LETTER * max(map(len, names))
+    columns = max(1, min(len(names), 5, int(WIDTHS[width] / entry)))
+    labels = [_legible(name) for name in names]
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    return -(-len(names) // columns)
 
 
 def _legible(text: str) -> str:
@@ -233,12 +247,13 @@ class _Scene:
             )
             for row, model in enumerate(self.models)
         }
+        protocols = list(dict.fromkeys(protocol for protocol, _ in self.keys))
         self.looks = {
             key: (
-                panels.PROTOCOL_MARKERS[number % 6],
-                panels.PROTOCOL_COLOURS[number % 6],
+                panels.PROTOCOL_MARKERS[protocols.index(key[0]) % 6],
+                panels.PROTOCOL_COLOURS[protocols.index(key[0]) % 6],
             )
-            for number, key in enumerate(self.keys)
+            for key in self.keys
         }
 
     def title(self, key: Key) -> str:
@@ -273,6 +288,7 @@ class _Scene:
         height: float,
         page: int = 4,
         column: int = 2,
+        margin: int = 0,
         key: tuple[tuple[str, str, str, str], ...] = (),
         key_from_panel: bool = False,
     ) -> Picture:
@@ -280,7 +296,7 @@ class _Scene:
         said = f"{caption} {self.badge.capitalize()}." if self.badge else caption
         return Picture(
             f"{kind}-{name}", kind, dataset, said, tuple(found), x, y, height,
-            {"column": column, "page": page}, self.badge, key, key_from_panel,
+            {"column": column, "page": page}, self.badge, margin, key, key_from_panel,
         )  # fmt: skip
 
 
@@ -318,12 +334,16 @@ def _deltas(scene: _Scene) -> Iterator[Picture]:
             )
             yield scene.picture(
                 "oracle" if gated else "deltas", dataset, caption, found,
-                x="delta, points", height=_height(scene),
+                x="delta, points", height=_height(scene), margin=_margin(scene),
             )  # fmt: skip
 
 
 def _height(scene: _Scene) -> float:
     return 0.35 + 0.155 * len(scene.models)
+
+
+def _margin(scene: _Scene) -> int:
+    return max(len(place.label) for place in scene.places.values())
 
 
 def _flips(scene: _Scene) -> Iterator[Picture]:
@@ -342,7 +362,7 @@ def _flips(scene: _Scene) -> Iterator[Picture]:
         )
         yield scene.picture(
             "flips", dataset, caption, found, x="← broken    fixed →",
-            height=_height(scene), page=5,
+            height=_height(scene), margin=_margin(scene), page=5,
         )  # fmt: skip
 
 
@@ -482,6 +502,8 @@ def _power(scene: _Scene) -> Iterator[Picture]:
             for row in scene.power
             if (row.quantity, row.dataset) == ("least_detectable_delta", dataset)
         ]
+        # One arm of each protocol: at several temperatures, the first.
+        rows = list({(row.protocol, row.items): row for row in reversed(rows)}.values())[::-1]
         if any(row.value is not None for row in rows):
             planned = max(o.delta.n for o in scene.results.cells if o.cell.dataset == dataset)
             looks = {protocol: scene.looks[protocol, t] for protocol, t in reversed(scene.keys)}

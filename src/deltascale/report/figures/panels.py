@@ -106,7 +106,7 @@ def points(axis: str) -> Callable[[Axes], None]:
         from matplotlib.ticker import FuncFormatter, MaxNLocator
 
         chosen = axes.xaxis if axis == "x" else axes.yaxis
-        chosen.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+        chosen.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
         chosen.set_major_formatter(FuncFormatter(lambda v, _: _signed(100 * v)))
 
     return mark
@@ -188,7 +188,7 @@ def flips(cells: Sequence[CellResult], places: Mapping[str, Place], *, most: int
 def _counts(axes: Axes) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{abs(v):.0f}"))
 
 
@@ -358,7 +358,8 @@ def frontier(
             _fan(axes, own, place.label)
         for one in known:
             _choice(axes, one, *looks[one.protocol])
-        axes.margins(x=0.22, y=0.08)
+        axes.margins(x=0.08, y=0.08)
+        _room_for_names(axes)
         axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
 
@@ -376,10 +377,20 @@ def _fan(axes: Axes, own: Sequence[FrontierPoint], name: str) -> None:
             [x, one.cost_usd.value or 0.0], [y, one.accuracy.value or 0.0], color="#bbbbbb",
             linewidth=0.6, zorder=1,
         )  # fmt: skip
+    shown = plain(name.partition(" (")[0], limit=16)
     axes.annotate(
-        name.partition(" (")[0], (x, y), xytext=(-2, 2), textcoords="offset points",
+        shown, (x, y), xytext=(-2, 2), textcoords="offset points",
         va="bottom", ha="right", fontsize=6, color="#555555", zorder=5,
     )  # fmt: skip
+
+
+def _room_for_names(axes: Axes) -> None:
+    """More space to the left, where a first answer's name stands."""
+    low, high = axes.get_xlim()
+    if axes.get_xscale() == "log":
+        axes.set_xlim(low * (low / high) ** 0.2, high)
+    else:
+        axes.set_xlim(low - 0.2 * (high - low), high)
 
 
 def _choice(axes: Axes, one: FrontierPoint, marker: str, colour: str) -> None:
