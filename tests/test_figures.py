@@ -19,7 +19,7 @@ from deltascale.report.figures import Picture
 from deltascale.report.figures.panels import model_label, plain, size_label
 from tests.golden import tiny
 
-HOSTILE = "$\\frac{1}{0}$ <script>\x1b[31m\u202egpj.x\u2066 模型 " + "w" * 200
+HOSTILE = "$\\nosuch{$ <script>\x1b[31m\u202egpj.x\u2066 模型 " + "w" * 200
 
 
 @pytest.fixture(scope="module")
