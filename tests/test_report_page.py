@@ -177,6 +177,21 @@ def test_sizes_that_are_estimates_are_intervals(made: pages.Made, browser: Any) 
         assert panel.locator("path").count() == marks - 1
 
 
+def test_what_is_extrapolation_is_marked(made: pages.Made, browser: Any) -> None:
+    """Also where a model of estimated size, which is in no fit, lies further out."""
+    claims = {one.protocol: one.rung for one in made.results.claims}
+    assert claims["review"] == 2
+    with pages.opened(browser, made.page) as found:
+        panel = found.page.locator('[data-chart="scaling"] .panel:has(h4:text-is("review"))')
+        # Below, within and beyond the sizes studied.
+        dashes = [one.get_attribute("stroke-dasharray") for one in panel.locator("polyline").all()]
+        assert dashes == ["4 4", "none", "4 4"]
+        assert panel.locator("rect.hatched").count() == 1
+        solid = panel.locator("polyline").nth(1).get_attribute("points") or ""
+        hatched = float(panel.locator("rect.hatched").get_attribute("x") or 0)
+        assert hatched > float(solid.split()[-1].split(",")[0]), "beyond three times the largest"
+
+
 def test_light_dark_and_paper(made: pages.Made, browser: Any) -> None:
     def back(tab: Any) -> str:
         return str(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -190,7 +205,7 @@ def test_light_dark_and_paper(made: pages.Made, browser: Any) -> None:
         tab.click("#theme")
         assert back(tab) == dark
         tab.emulate_media(media="print", color_scheme="dark")
-        tab.wait_for_function("document.documentElement.dataset.theme === 'light'")
+        tab.wait_for_selector('html[data-theme="light"]')
         assert back(tab) == light
         assert not tab.is_visible(".filters")
         assert tab.is_visible("#answer")

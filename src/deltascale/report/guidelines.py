@@ -244,7 +244,7 @@ def _which_size(results: Results) -> Guideline:
             parts.append((found.estimate.value > 0, name))
             evidence.append(f"{name}: {estimate_text(found.estimate)} points per e-fold of size")
         elif claim.missing:
-            evidence.append(f"{name}: lacks {claim.missing}")
+            evidence.append(f"{name}: {'lacks ' if claim.rung else ''}{claim.missing}")
     if not parts:
         return Guideline(asked, "", tuple(evidence) or ("no trend over sizes was tested",))
     up = [name for rises, name in parts if rises]

@@ -200,6 +200,13 @@ def _curves(
     results: Results, ladder: Mapping[tuple[str, float], int], index: Index
 ) -> list[dict[str, object]]:
     """A curve a form where a trend over size is claimed; none of them is a claim by itself."""
+    studied = {
+        (one.dataset, one.protocol, one.temperature): (
+            _cut(one.smallest_parameters),
+            _cut(one.largest_parameters),
+        )
+        for one in results.scaling
+    }
     curves: dict[tuple[object, ...], dict[str, object]] = {}
     points: dict[tuple[object, ...], list[list[Number]]] = {}
     for one in results.predictions:
@@ -210,7 +217,7 @@ def _curves(
             points[key] = []
             _, d, p = index.of("", one.dataset, one.protocol)
             curves[key] = {"d": d, "p": p, "t": one.temperature, "form": one.form,
-                           "points": points[key]}  # fmt: skip
+                           "studied": studied[key[:3]], "points": points[key]}  # fmt: skip
         new = _triple(one.new_model)[1:]
         points[key].append([_cut(one.parameters), *_triple(one.mean), *new, int(one.extrapolated)])
     return list(curves.values())

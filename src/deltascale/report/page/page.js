@@ -39,7 +39,8 @@
     return String(Math.round(v));
   }
   const range = (f, [v, low, high]) => f(v) + (low === null && high === null ? "" : ` [${low === null ? "−∞" : f(low)}, ${high === null ? "∞" : f(high)}]`);
-  const clip = (text, n) => (text.length > n ? text.slice(0, n - 1) + "…" : text);
+  // Names of one family differ at their end: it is the middle that goes.
+  const clip = (text, n) => (text.length > n ? text.slice(0, Math.floor(n * 0.35)) + "…" + text.slice(text.length - Math.ceil(n * 0.65) + 1) : text);
   const arm = (p, t) => protocols[p].name + (several ? ` T${t}` : "");
   const titleOf = (p, t) => arm(p, t) + (protocols[p].oracle ? " (upper bound)" : protocols[p].name === "resample" ? " (answering afresh)" : "");
   const label = (m) => `${models[m].name} (${models[m].size})`;
@@ -111,7 +112,7 @@
   function draw(host, spec) {
     const W = Math.max(220, host.clientWidth || 340), rows = spec.rows;
     const longest = rows ? Math.max(...rows.map((row) => (row.group ? 0 : row.text.length))) : 0;
-    const gutter = rows ? Math.max(60, Math.min(W * 0.42, 16 + 6.7 * longest)) : 46;
+    const gutter = rows ? Math.max(60, Math.min(W * 0.42, 16 + 7.2 * longest)) : 46;
     const left = gutter, right = W - 10, top = 8, step = 17;
     const H = rows ? rows.length * step + 44 : spec.height || 250;
     const bottom = H - (spec.x.label ? 38 : 24);
@@ -136,7 +137,7 @@
     put("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom });
     if (spec.x.label) put("text", { x: (left + right) / 2, y: H - 4, "text-anchor": "middle" }, spec.x.label);
     if (rows) rows.forEach((row, i) => {
-      const text = put("text", { class: row.group ? "group" : "name", x: row.group ? 0 : left - 8, y: y(i) + 4, "text-anchor": row.group ? "start" : "end" }, row.group ? row.text : clip(row.text, Math.floor(gutter / 6.6)));
+      const text = put("text", { class: row.group ? "group" : "name", x: row.group ? 0 : left - 8, y: y(i) + 4, "text-anchor": row.group ? "start" : "end" }, row.group ? row.text : clip(row.text, Math.floor((gutter - 10) / 7.2)));
       if (text.textContent !== row.text) text.append(svg("title", {}, row.text));
     });
     for (const one of spec.bands || []) {
@@ -152,6 +153,7 @@
         const x0 = x(0);
         group.append(svg("rect", { x: Math.min(x0, px), y: py - 5, width: Math.abs(px - x0), height: 10, fill: mark.colour, opacity: mark.faint ? 0.55 : 1 }));
       }
+      if (mark.xs && mark.ys) group.append(svg("rect", { x: inside(x(mark.xs[0])), width: inside(x(mark.xs[1])) - inside(x(mark.xs[0])), y: y(mark.ys[1]), height: y(mark.ys[0]) - y(mark.ys[1]), fill: mark.colour, opacity: 0.13 }));
       if (mark.xs) group.append(svg("line", { class: "range", x1: inside(mark.xs[0] === null ? left : x(mark.xs[0])), x2: inside(mark.xs[1] === null ? right : x(mark.xs[1])), y1: py, y2: py, stroke: mark.colour }));
       if (mark.ys && px !== null) group.append(svg("line", { class: "range", x1: px, x2: px, y1: y(mark.ys[0]), y2: y(mark.ys[1]), stroke: mark.colour }));
       if (!mark.bar && px !== null) group.append(svg("path", { d: shape(mark.shape || 0), transform: `translate(${px},${py})`, fill: mark.hollow ? "var(--paper)" : mark.colour, stroke: mark.colour, "stroke-width": 1.5 }));
@@ -162,11 +164,11 @@
     const taken = [];
     for (const { mark, px, py } of placed) {
       if (!mark.name) continue;
-      const wide = mark.name.length * 6.2, flip = px + wide + 12 > right;
+      const name = clip(mark.name, right - left < 420 ? 12 : 26), wide = name.length * 6.2, flip = px + wide + 12 > right;
       const box = [flip ? px - wide - 10 : px + 10, py - 8, flip ? px - 10 : px + wide + 10, py + 6];
       if (taken.some((t) => box[0] < t[2] && box[2] > t[0] && box[1] < t[3] && box[3] > t[1])) continue;
       taken.push(box);
-      put("text", { class: "mark", x: flip ? px - 10 : px + 10, y: py + 4, "text-anchor": flip ? "end" : "start" }, mark.name);
+      put("text", { class: "mark", x: flip ? px - 10 : px + 10, y: py + 4, "text-anchor": flip ? "end" : "start" }, name);
     }
     const cursor = put("circle", { class: "here", r: 9, visibility: "hidden" });
     let at = -1;
@@ -272,11 +274,11 @@
         return {
           title: titleOf(some.at[2], some.t), height: 230, lines, x: { kind: "linear", domain: [-0.15, last + 0.15], ticks: [...Array(last + 1).keys()], format: String, label: "turn" },
           y: { kind: "linear", domain, format: (v) => (100 * v).toFixed(0) },
-          marks: part.map(([c, turn, ...accuracy]) => ({ x: turn, y: accuracy[0], colour: shade(cells[c].at[0]), shape: rank.get(cells[c].at[0]), text: `${about(cells[c])}\nturn ${turn}: ${range(percent, accuracy)} %`,
+          marks: part.map(([c, turn, ...accuracy]) => ({ x: turn, y: accuracy[0], colour: shade(cells[c].at[0]), shape: form(cells[c].at[0]), text: `${about(cells[c])}\nturn ${turn}: ${range(percent, accuracy)} %`,
             row: [label(cells[c].at[0]), datasets[d].name, name, turn, percent(accuracy[0]), percent(accuracy[1]), percent(accuracy[2])] })),
         };
       });
-      return { panels, columns: ["model", "dataset", "protocol", "turn", "accuracy, %", "low", "high"], legend: bySize.filter((m) => own.some((c) => c.at[0] === m)).map((m) => [rank.get(m), shade(m), label(m)]) };
+      return { panels, columns: ["model", "dataset", "protocol", "turn", "accuracy, %", "low", "high"], legend: bySize.filter((m) => own.some((c) => c.at[0] === m)).map((m) => [form(m), shade(m), label(m)]) };
     },
     scaling() {
       const d = chosen("scaling"), xs = valueOf("x"), ys = valueOf("y"), each = valueOf("forms") === "all";
@@ -289,20 +291,22 @@
       const sizes = curves.flatMap((c) => c.points.map((p) => p[0]));
       const domain = logExtent([...spots, ...sizes], sizes.length ? 1 : 1.5);
       const tall = extent(own.flatMap((c) => c[ys]), { zero: ys === "delta", pad: 0.08 });
-      const observed = spots.filter((v) => v > 0), low = Math.min(...observed), high = Math.max(...observed);
       const names = known(own.sort(order).map((c) => arm(c.at[2], c.t)));
       const panels = names.map((name) => {
         const part = own.filter((c) => arm(c.at[2], c.t) === name), fits = curves.filter((c) => arm(c.p, c.t) === name);
         const hold = ([a, ...rest]) => [a, ...rest.map((v) => Math.max(tall[0], Math.min(tall[1], v ?? 0)))];
         const lines = [], bands = [];
         fits.forEach((c, i) => {
+          const [low, high] = c.studied;
           const tint = each ? colour(i) : colour(part[0].at[2]);
           const pieces = [c.points.filter((p) => p[0] <= low), c.points.filter((p) => p[0] >= low && p[0] <= high), c.points.filter((p) => p[0] >= high)];
           pieces.forEach((piece, k) => lines.push({ colour: tint, width: 1.8, dash: k === 1 ? "none" : "4 4", points: piece.map((p) => hold([p[0], p[1]])) }));
           if (!each) bands.push({ colour: tint, points: c.points.filter((p) => p[2] !== null).map((p) => hold([p[0], p[2], p[3]])) });
         });
         const far = fits.length ? fits[0].points.filter((p) => p[6]).map((p) => p[0]) : [];
-        const hatched = [[low, domain[0], far.filter((v) => v < low)], [high, domain[1], far.filter((v) => v > high)]].flatMap(([, end, v]) => (!v.length ? [] : end > high ? [[Math.min(...v), end]] : [[end, Math.max(...v)]]));
+        const [least, most] = fits.length ? fits[0].studied : [0, Infinity];
+        const below = far.filter((v) => v < least), above = far.filter((v) => v > most);
+        const hatched = [...(below.length ? [[domain[0], Math.max(...below)]] : []), ...(above.length ? [[Math.min(...above), domain[1]]] : [])];
         return {
           title: titleOf(part[0].at[2], part[0].t), height: 270, lines, bands, hatched,
           x: { kind: "log", domain, wide: 56, format: xs === "price" ? dollars : count, label: { n: "parameters", active: "active parameters", price: "dollars per million tokens out" }[xs] },
@@ -357,6 +361,7 @@
   };
   // Sizes from light to dark would vanish into one of the two papers: hues, and shapes beside them.
   const shade = (m) => colour(rank.get(m));
+  const form = (m) => rank.get(m) + 3 * Math.floor(rank.get(m) / 8);
 
   function chosen(name) {
     const pick = control(name);

@@ -426,7 +426,7 @@ def tasks(results: Results, index: Index) -> Html:
             tag("span", "▲ a gain is shown", class_="gain"),
             ", ",
             tag("span", "▼ a loss is shown", class_="loss"),
-            " (Holm); the others differ from zero neither way.",
+            " (Holm); of the others neither is shown.",
         ),
         *_task_tables(results, index),
     )
