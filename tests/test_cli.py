@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from deltascale.cli import cli, main
 
-COMMANDS = ("analyze", "datasets", "demo", "doctor", "estimate", "init", "models", "run", "status")
+COMMANDS = tuple(sorted(cli.commands))
 
 
 def deltascale(

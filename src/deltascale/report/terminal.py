@@ -16,16 +16,18 @@ from rich.table import Table
 from rich.text import Text
 
 from deltascale.analysis import Caveat, CellResult, Results, TurnResult
+from deltascale.carbon import Footprint
 from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Status
-from deltascale.records import Study
+from deltascale.records import Estimate, Study
 from deltascale.report.tables import Row, size_text
 from deltascale.report.wording import visible
 
 __all__ = [
     "console",
     "show_estimate",
+    "show_footprint",
     "show_power",
     "show_results",
     "show_run",
@@ -304,6 +306,25 @@ def show_run(shown: Console, study: Study, progress: Progress) -> None:
         f"${progress.spent_nusd / 1e9:.4f} spent in all"
     )
     shown.print()
+
+
+def show_footprint(shown: Console, footprints: Sequence[Footprint]) -> None:
+    """Energy and emissions of all models together, as a range; who is left out and why."""
+    known = [one for one in footprints if one.emissions.value is not None]
+    if known:
+        kwh, kg = (
+            _range_of([getattr(one, name) for one in known]) for name in ("energy", "emissions")
+        )
+        of = "" if len(known) == len(footprints) else f" ({len(known)} of {len(footprints)} models)"
+        shown.print(f"energy {kwh} kWh, emissions {kg} kg CO2e, world's electricity{of}")
+    elif footprints:
+        shown.print(f"energy and emissions: {footprints[0].emissions.note}")
+
+
+def _range_of(estimates: Sequence[Estimate]) -> str:
+    low = sum(one.low if one.low is not None else one.value or 0.0 for one in estimates)
+    high = sum(one.high if one.high is not None else one.value or 0.0 for one in estimates)
+    return f"{low:.2g} to {high:.2g}" if high > low else f"{high:.2g}"
 
 
 def show_totals(

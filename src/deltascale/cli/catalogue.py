@@ -1,0 +1,138 @@
+"""Commands that say what there is: models, datasets, this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from deltascale.cli.options import (
+    cache,
+    environment,
+    json_option,
+    print_json,
+)
+
+__all__ = ["datasets", "doctor", "models", "prepare", "pull", "show"]
+
+
+@click.group(invoke_without_command=True)
+@click.option("--check", is_flag=True, help="Ask each provider whether key and model are good.")
+@click.option("--model", "asked", multiple=True, help="With --check: only these; repeatable.")
+@click.option("--all", "every", is_flag=True, help="Retired models too.")
+@click.option(
+    "--document",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the models that a study used into its directory: models.csv and models.md.",
+)
+@json_option
+@click.pass_context
+def models(
+    context: click.Context,
+    check: bool,
+    asked: tuple[str, ...],
+    every: bool,
+    document: Path | None,
+    as_json: bool,
+) -> None:
+    """The catalogue: sizes with their source, prices with their date."""
+    if context.invoked_subcommand is not None:
+        return
+    if document is not None:
+        _document(document, as_json=as_json)
+        return
+    from deltascale.report import catalogue
+
+    if check:
+        from deltascale import doctor
+
+        checked = doctor.check_models(asked, environment())
+        if as_json:
+            print_json(checked)
+        else:
+            catalogue.show_doctor(checked)
+        return
+    rows = catalogue.model_rows(every=every)
+    if as_json:
+        print_json(rows)
+    else:
+        catalogue.show_models(rows)
+
+
+@models.command()
+@click.argument("name")
+def pull(name: str) -> None:
+    """Fetch a local model's weights and check their hash."""
+    from deltascale.providers import local
+
+    click.echo(f"{name}: {local.pull(name)}")
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def datasets(context: click.Context, as_json: bool) -> None:
+    """The datasets; `datasets prepare NAME` downloads one, `datasets show NAME` prints items."""
+    if context.invoked_subcommand is not None:
+        return
+    from deltascale.report import catalogue
+
+    rows = catalogue.dataset_rows()
+    if as_json:
+        print_json(rows)
+        return
+    catalogue.show_datasets(rows)
+
+
+@datasets.command()
+@click.argument("name")
+@click.option("--items", type=int, help="How many items will be used.")
+def prepare(name: str, items: int | None) -> None:
+    """Download a dataset into the cache, with size and checksum."""
+    from deltascale import datasets as known
+    from deltascale.records import DatasetSpec
+
+    loaded = known.load(DatasetSpec(name), items=items, seed=0, cache=cache(environment()))
+    for warning in loaded.warnings:
+        click.echo(warning, err=True)
+    click.echo(f"{name}: {len(loaded.items)} items ready of {loaded.n_available}; {loaded.source}")
+
+
+@datasets.command()
+@click.argument("name")
+@click.option("--items", type=int, default=3, show_default=True)
+@click.option("--scorer", default="", help="For a file: how its answers are judged.")
+def show(name: str, items: int, scorer: str) -> None:
+    """Print items as a model would see them, with their targets."""
+    from deltascale import datasets as known
+    from deltascale.records import DatasetSpec
+    from deltascale.report import catalogue
+
+    path = Path(name)
+    spec = DatasetSpec(path.stem, file=name, scorer=scorer) if path.suffix else DatasetSpec(name)
+    catalogue.show_items(known.load(spec, items=items, seed=0, cache=cache(environment())))
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> None:
+    """What is installed, which keys are set (never their values), and what works here."""
+    from deltascale import doctor
+    from deltascale.report import catalogue
+
+    rows = doctor.examine(environment())
+    if as_json:
+        print_json(rows)
+        return
+    catalogue.show_doctor(rows)
+
+
+def _document(directory: Path, *, as_json: bool) -> None:
+    from deltascale.archive import document
+
+    paths = document.document(directory)
+    if as_json:
+        print_json([str(path) for path in paths])
+    else:
+        click.echo(f"wrote {' and '.join(str(path) for path in paths)}")
