@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from deltascale import ledger
 from deltascale.analysis import Results
+from deltascale.cli import cli
+from deltascale.errors import Mistake
 from deltascale.records import Cell, Study
-from deltascale.report import page
+from deltascale.report import figures, page
 from deltascale.report.page import transcripts
 from deltascale.report.wording import estimate_text
 from tests import pages
@@ -251,6 +254,31 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
             pytest.skip("axe-core can't be had from the registry")
         shutil.unpack_archive(folder / got.stdout.split()[-1], folder, filter="data")
     return (folder / "package" / "axe.min.js").read_text(encoding="utf-8")
+
+
+def test_the_command_writes_the_page_also_without_what_draws_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = pages.make(tmp_path, pages.gaining(0.5), of=pages.models()[:2], names=("review",))
+    made.page.unlink()
+    monkeypatch.setattr(figures, "find_spec", lambda _: None)
+    done = CliRunner().invoke(cli, ["report", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert f"page: {made.page}" in done.output
+    assert "no figures: " in done.output
+    assert made.page.is_file()
+    before = made.page.read_bytes()
+    assert CliRunner().invoke(cli, ["report", str(tmp_path)]).exit_code == 0
+    assert made.page.read_bytes() == before
+
+
+def test_a_lock_that_is_gone_is_one_line(made: pages.Made, tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match="the lock can't be read"):
+        page.build(
+            made.results, tmp_path, ledger_file=made.folder / "ledger.db",
+            lock_file=tmp_path / "lock.json",
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
 
 
 # --- without a browser ---------------------------------------------------------------------------

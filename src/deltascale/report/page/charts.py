@@ -103,12 +103,6 @@ def chart_data(results: Results, drawn: Examples, index: Index) -> dict[str, obj
             for one in results.frontier
         ],
         "worth": _worth(results, cells),
-        "macro": [
-            {"at": index.of(one.model, one.dataset, one.protocol), "t": one.temperature,
-             "delta": _triple(one.estimate)}
-            for one in results.contrasts
-            if one.quantity == "delta" and one.dataset == ALL_DATASETS
-        ],
         "findings": {
             "flips": _findings(results.flips, ladder, index),
             "contrasts": _findings(results.contrasts, ladder, index),
