@@ -41,8 +41,8 @@ def _volume(results: Results) -> Sentence | None:
     gone = sum(one.n_missing for one in results.cells)
     if not planned:
         return None
-    lost = f"; {gone} have no result and are bounded, not guessed" if gone else ""
-    return (f"We had {planned:,} conversations, with every call on record{lost}.",)
+    lost = f"; {gone:,} have no result and are bounded, not guessed" if gone else ""
+    return (f"The study is {planned:,} conversations, with every call on record{lost}.",)
 
 
 def _span(results: Results) -> Sentence | None:

@@ -95,7 +95,7 @@ def methodology(results: Results, record: Record, tables: dict[str, Sheet]) -> S
 
 def _design(results: Results) -> tuple[Sentence, ...]:
     study = results.study
-    temperatures = " and ".join(f"{t:g}" for t in study.temperatures)
+    temperatures = " and at ".join(f"{t:g}" for t in study.temperatures)
     more = f"{study.turns - 1} more turns follow"
     return sentences(
         (
@@ -159,8 +159,12 @@ def _models(results: Results, record: Record) -> tuple[Sentence, ...]:
         else None,
         None
         if n_known == len(models)
-        else f"The size of {n_known} of {len(models)} models is published; others enter a fit "
-        + ("as intervals." if results.settings.estimated_sizes else "not at all."),
+        else f"The size of {n_known} of {len(models)} models is published; "
+        + (
+            "sizes that are estimated enter fits as intervals."
+            if results.settings.estimated_sizes
+            else "the others are left out of every fit."
+        ),
         *(_citation(model) for model in models if model.size.citation),
     )  # fmt: skip
 
