@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import pickle
 import re
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import networkx as nx  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from deltascale import datasets
@@ -19,46 +16,15 @@ from deltascale.datasets import Cache
 from deltascale.datasets.toolqa import FILES, agent, corpora, parse, pickled
 from deltascale.datasets.toolqa.tools import Toolbox, runner
 from deltascale.errors import DatasetMistake
-from deltascale.records import Cell, DatasetSpec, Item, Question, Sample, UseTool
+from deltascale.records import DatasetSpec, UseTool
 from deltascale.scorers.toolqa import canonical
-
-SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "toolqa"
-SAMPLE = Sample(Cell("m", "toolqa", "review", 0.0), Item("i", Question((), ""), ""), epoch=0)
-START = UseTool(agent.START, "{}")
-
-
-def observed(run: datasets.Tools, uses: tuple[UseTool, ...]) -> str:
-    async def use() -> str:
-        return await run(SAMPLE, uses)
-
-    return asyncio.run(use())
+from tests import corpus
+from tests.corpus import SHARED, START, observed
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Upstream's layout from genuine samples and hand-made files, the graphs as pickles."""
-    if not SHARED.exists():
-        pytest.skip("the shared ToolQA files are not beside this checkout")
-    root = tmp_path_factory.mktemp("toolqa") / "external_corpus"
-    for kind in ("genuine", "handmade"):
-        shutil.copytree(
-            SHARED / f"corpus_{kind}" / "external_corpus",
-            root,
-            dirs_exist_ok=True,
-            copy_function=shutil.copyfile,
-        )
-    told = json.loads((root / "dblp" / "dblp_graphs.json").read_text())
-    graphs = {"paper_net": nx.DiGraph(), "author_net": nx.Graph()}
-    for name, graph in graphs.items():
-        graph.add_nodes_from(told[name]["nodes"].items())
-        graph.add_edges_from(told[name]["edges"])
-        _ = graph.adj, graph.nodes  # views that a graph may keep, and a pickle with it
-    dictionaries = {name: told[f"{name}_dict"] for name in ("id2title", "id2author")}
-    for name, value in graphs.items():
-        (root / "dblp" / f"{name}.pkl").write_bytes(pickle.dumps(value))
-    for name, value in dictionaries.items():
-        (root / "dblp" / f"{name}_dict.pkl").write_bytes(pickle.dumps(value))
-    return root.parent
+    return corpus.folder(tmp_path_factory.mktemp("toolqa"))
 
 
 @pytest.fixture(scope="module")

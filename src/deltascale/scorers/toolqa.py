@@ -96,15 +96,17 @@ def extract(question: Question, text: str) -> str | None:
 
 
 def judge(item: Item, answer: str, text: str) -> Score:
-    """1 where the answers are one number, time or text. `others`: `em_upstream`, `set_match`."""
+    """1 where the answers are one number, time or text. `others`: `em_upstream`, `set_match`.
+
+    For an item whose meta has `compat: upstream` its comparison is the score, and ours the other.
+    """
     written = finished(text) or ""
-    return Score(
-        float(answer == canonical(item.target)),
-        {
-            "em_upstream": float(upstream(written) == upstream(item.target)),
-            "set_match": float(_parts(written) == _parts(item.target)),
-        },
-    )
+    ours = float(answer == canonical(item.target))
+    theirs = float(upstream(written) == upstream(item.target))
+    others = {"set_match": float(_parts(written) == _parts(item.target))}
+    if item.meta.get("compat") == "upstream":
+        return Score(theirs, {"em_fixed": ours, **others})
+    return Score(ours, {"em_upstream": theirs, **others})
 
 
 def _parts(text: str) -> Counter[str]:

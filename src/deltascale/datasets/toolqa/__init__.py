@@ -4,10 +4,21 @@ Settings: `domains` and `difficulty` (easy, hard) choose, each a list with comma
 faulty questions out (`none`, `no_gold`, `clean`); `dialect` is `react` (actions as text, for any
 model) or `native` (the provider's tool calls); `steps` is the most replies of one attempt; `corpus`
 is a folder or zip with upstream's `external_corpus` instead of the download; `python: off` does
-without the sandbox.
+without the sandbox; `compat: upstream` has the tools fail as the originals do.
 
 Source: Zhuang et al. 2023, arXiv 2306.13304. The tools are ours: same names, arguments and corpora,
 without the defects of the originals, so scores are not comparable with published ones.
+
+With `compat: upstream` the score is upstream's own comparison (`others` has ours as `em_fixed`) and
+the tools return what upstream's return: FilterDB compares texts, parts at every `, `, knows no `!=`
+and no spaces around a sign, ignores what has no sign, and keeps what came before a broken
+condition; an unknown database after a good one is a success that changes nothing; values are read
+as they were written; graphs load by the name dblp alone, names with a comma can't be given, a paper
+shows what it cites and not what cites it, a neighbour outside of the index is an error, and an edge
+of authors can be looked at once; SQL sees texts cut at 250 characters, `---` for nothing and
+Airbnb's columns by odd names; Python loses its line ends and gives `ans`, or 0. Not upstream's even
+so: Calculate and the retrieval (theirs need a paid service and a model), the words of observations,
+their length limits, and SQL's dialect, in which a text and a number are compared as texts.
 """
 
 from __future__ import annotations
@@ -93,7 +104,8 @@ FILES: Mapping[str, tuple[str, str]] = {
 
 DOMAINS = ("agenda", "airbnb", "coffee", "dblp", "flight", "gsm8k", "scirex", "yelp")
 N_ITEMS = 1521
-_OPTIONS = ("domains", "difficulty", "filter", "dialect", "steps", "corpus", "python")
+_OPTIONS = ("domains", "difficulty", "filter", "dialect", "steps", "corpus", "python", "compat")
+COMPAT = ("fixed", "upstream")
 _MOST_STEPS = 100
 
 
@@ -141,6 +153,9 @@ def _item(
     asks = prompts.answer_format(spec, agent.NATIVE_FORMAT if native else agent.REACT_FORMAT)
     shown = question if native else f"{agent.react_lead()}\n\nQuestion: {question}"
     # Each ten of a part comes from one template; the gsm8k part is GSM8K's own questions.
+    meta = {"fault": fault} if fault else {}
+    if _one_of(spec, "compat", COMPAT, "fixed") == "upstream":
+        meta["compat"] = "upstream"
     template = "" if part == "easy/gsm8k" else f"toolqa/{part}/{number // 10}"
     return Item(
         id=f"toolqa/{part}/{name}",
@@ -153,7 +168,7 @@ def _item(
         target=answer,
         stratum=part,
         cluster=template,
-        meta={"fault": fault} if fault else {},
+        meta=meta,
     )
 
 
@@ -226,7 +241,9 @@ def _tools(
         if needed
         else corpora.Corpora({})
     )
-    return tools.runner(tools.Toolbox(ready, choose_backend() if python == "on" else None))
+    upstream = _one_of(spec, "compat", COMPAT, "fixed") == "upstream"
+    backend = choose_backend() if python == "on" else None
+    return tools.runner(tools.Toolbox(ready, backend, upstream=upstream))
 
 
 TOOLQA = Dataset(

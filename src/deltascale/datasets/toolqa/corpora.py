@@ -56,7 +56,7 @@ TABLES: Mapping[str, str] = {
 }
 """The databases as models name them, and the domain of each."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Rises whenever what is written below changes, so that older files are made anew."""
 
 Value: TypeAlias = "str | int | float | None"
@@ -186,6 +186,8 @@ def _write_table(
             cells = [cell.strip() if isinstance(cell, str) else cell for cell in row]
             for kind, cell in zip(kinds, cells, strict=True):
                 kind.see(cell)
+            for kind, cell in zip(kinds, row, strict=True):
+                kind.padded = kind.padded or (isinstance(cell, str) and cell.endswith(" "))
             yield [None if cell in ("", "NaN", "nan") else cell for cell in cells]
 
     connection.executemany(f"INSERT INTO raw VALUES ({marks})", seen())  # noqa: S608 - our own names
@@ -201,6 +203,31 @@ def _write_table(
         connection.execute(f'CREATE INDEX "by_{column}" ON {name}_data ("{column}")')
     facts = [(h, c, int(k.numeric)) for h, c, k in zip(header, columns, kinds, strict=True)]
     connection.executemany("INSERT INTO columns VALUES (?, ?, ?)", facts)
+    _write_views(connection, name, header, [k.text(c) for c, k in zip(columns, kinds, strict=True)])
+
+
+def _write_views(
+    connection: sqlite3.Connection, name: str, header: Sequence[str], texts: Sequence[str]
+) -> None:
+    """The table as upstream's tools hold it: every value a text, for filters and for SQL."""
+    shown = ", ".join(
+        f"CAST(COALESCE({text}, 'nan') AS TEXT) AS \"{column}\""
+        for column, text in zip(header, texts, strict=True)
+    )
+    mangled = ", ".join(
+        f"CAST(SUBSTR(COALESCE({text}, '---'), 1, 250) AS TEXT) AS \"{_mangled(name, column)}\""
+        for column, text in zip(header, texts, strict=True)
+    )
+    connection.execute(f"CREATE VIEW {name}_text AS SELECT {shown} FROM {name}_data")  # noqa: S608 - our own names
+    connection.execute(f"CREATE VIEW {name}_upstream AS SELECT {mangled} FROM {name}_data")  # noqa: S608 - as above
+
+
+def _mangled(table: str, column: str) -> str:
+    """Upstream's name of a column in SQL; for one table it renames parts of words too."""
+    plain = column.replace(" ", "_")
+    if table != "airbnb":
+        return plain
+    return plain.replace("lat", "latitude").replace("long", "longitude")
 
 
 @dataclass(slots=True)
@@ -210,12 +237,17 @@ class _Kind:
     any: bool = False
     numeric: bool = True
     whole: bool = True
+    blank: bool = False
+    money: bool = False
+    padded: bool = False
 
     def see(self, cell: Value) -> None:
         if cell is None or cell in ("", "NaN", "nan"):
+            self.blank = True
             return
         self.any = True
         text = str(cell)
+        self.money = self.money or text.startswith("$")
         if self.numeric and not _NUMBER.fullmatch(text):
             self.numeric = False
         if self.numeric and "." in text:
@@ -227,6 +259,16 @@ class _Kind:
             self.numeric = False
             return "TEXT"
         return "INTEGER" if self.whole else "REAL"
+
+    def text(self, column: str) -> str:
+        """SQL for a value of this column as pandas would write it: whole numbers become decimal
+        ones where any is missing, and money stays as it came."""
+        if self.type == "INTEGER" and self.money:
+            form = "$%,d " if self.padded else "$%,d"
+            return f'CASE WHEN "{column}" IS NOT NULL THEN PRINTF(\'{form}\', "{column}") END'
+        if self.type == "INTEGER" and self.blank:
+            return f'CAST("{column}" AS REAL)'
+        return f'"{column}"'
 
 
 def _yelp(connection: sqlite3.Connection, files: Sequence[IO[bytes]]) -> None:

@@ -11,7 +11,16 @@ from typing import Any, Literal
 
 from deltascale.datasets.toolqa.corpora import opened
 
-__all__ = ["edge", "neighbours", "node", "split"]
+__all__ = [
+    "Table",
+    "edge",
+    "edge_facts",
+    "facts_of",
+    "names_beside",
+    "neighbours",
+    "node",
+    "split",
+]
 
 Table = Literal["paper", "author"]
 _TABLES: dict[str, Table] = {"papernet": "paper", "authornet": "author"}
@@ -42,15 +51,32 @@ def neighbours(path: Path, table: Table, name: str) -> str:
         if table == "paper" and name.rpartition(",")[2].strip() in {"in", "out"}:
             name, _, way = name.rpartition(",")
             citing = way.strip() == "in"
-        known = _known(file, table, name)
-        ends = ("b", "a") if citing else ("a", "b")
-        found = file.execute(
-            f"SELECT {table}.name FROM {table}_edge JOIN {table} ON {table}.id = {ends[1]} "  # noqa: S608 - our own names
-            f"WHERE {ends[0]} = ? ORDER BY {table}_edge.rowid",
-            (known,),
-        )
-        names = [str(other or "(not in the index)") for (other,) in found]
+        found = _beside(file, table, name, citing=citing)
+        names = [other or "(not in the index)" for other in found]
     return _cut(f"{len(names)}: " + "; ".join(names) if names else "none")
+
+
+def names_beside(path: Path, table: Table, name: str) -> list[str | None]:
+    """The names of collaborators, or of the papers that a paper cites; None: not in the index.
+
+    Raises:
+        ValueError: there is no such node.
+    """
+    with opened(path) as file:
+        return list(_beside(file, table, name, citing=False))
+
+
+def _beside(
+    file: sqlite3.Connection, table: Table, name: str, *, citing: bool
+) -> Iterator[str | None]:
+    ends = ("b", "a") if citing else ("a", "b")
+    found = file.execute(
+        f"SELECT {table}.name FROM {table}_edge JOIN {table} ON {table}.id = {ends[1]} "  # noqa: S608 - our own names
+        f"WHERE {ends[0]} = ? ORDER BY {table}_edge.rowid",
+        (_known(file, table, name),),
+    )
+    for (other,) in found:
+        yield None if other is None else str(other)
 
 
 def node(path: Path, table: Table, name: str) -> str:
@@ -59,10 +85,20 @@ def node(path: Path, table: Table, name: str) -> str:
     Raises:
         ValueError: there is no such node.
     """
+    return _cut(_told(facts_of(path, table, name)))
+
+
+def facts_of(path: Path, table: Table, name: str) -> dict[str, Any]:
+    """The same as it is kept.
+
+    Raises:
+        ValueError: there is no such node.
+    """
     with opened(path) as file:
         known = _known(file, table, name)
         (facts,) = file.execute(f"SELECT facts FROM {table} WHERE id = ?", (known,)).fetchone()  # noqa: S608 - as above
-    return _cut(_told(json.loads(facts)))
+    found: dict[str, Any] = json.loads(facts)
+    return found
 
 
 def edge(path: Path, table: Table, names: str) -> str:
@@ -78,14 +114,29 @@ def edge(path: Path, table: Table, names: str) -> str:
                 break
         else:
             raise ValueError("these are not two nodes of the graph with a comma between them")
-        facts_of = f"SELECT facts FROM {table}_edge WHERE a = ? AND b = ?"  # noqa: S608 - as above
-        found = file.execute(facts_of, known).fetchone()
-        if found is None:
-            raise ValueError("there is no edge between the two nodes")
-        facts = json.loads(found[0])
-        if isinstance(facts.get("papers"), list):
-            facts["papers"] = [_title(file, paper) for paper in facts["papers"]]
+        facts = _edge(file, table, str(known[0]), str(known[1]))
     return _cut(_told(facts)) if facts else "the first cites the second"
+
+
+def edge_facts(path: Path, table: Table, first: str, second: str) -> dict[str, Any]:
+    """The facts of the edge between two nodes as they are kept, papers by their titles.
+
+    Raises:
+        ValueError: a node is unknown, or there is no edge.
+    """
+    with opened(path) as file:
+        return _edge(file, table, _known(file, table, first), _known(file, table, second))
+
+
+def _edge(file: sqlite3.Connection, table: Table, first: str, second: str) -> dict[str, Any]:
+    held = f"SELECT facts FROM {table}_edge WHERE a = ? AND b = ?"  # noqa: S608 - as above
+    found = file.execute(held, (first, second)).fetchone()
+    if found is None:
+        raise ValueError("there is no edge between the two nodes")
+    facts: dict[str, Any] = json.loads(found[0])
+    if isinstance(facts.get("papers"), list):
+        facts["papers"] = [_title(file, paper) for paper in facts["papers"]]
+    return facts
 
 
 def _pairs(names: str) -> Iterator[tuple[str, str]]:

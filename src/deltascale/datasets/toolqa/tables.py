@@ -11,7 +11,17 @@ from pathlib import Path
 
 from deltascale.datasets.toolqa.corpora import opened
 
-__all__ = ["Condition", "column", "columns", "condition", "conditions", "count", "query", "values"]
+__all__ = [
+    "Condition",
+    "State",
+    "column",
+    "columns",
+    "condition",
+    "conditions",
+    "count",
+    "query",
+    "values",
+]
 
 MOST_ROWS = 100
 MOST_CHARACTERS = 4000
@@ -36,6 +46,20 @@ class Condition:
         collation = " COLLATE NOCASE" if self.any_case and not self.numeric else ""
         value = _number(self.value) if self.numeric else self.value
         return f'"{self.column}" {self.sign} ?{collation}', value
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is loaded and filtered at one point of an attempt.
+
+    `checked` are the edges that were looked at since the graphs were loaded, for the one setting
+    in which a second look fails.
+    """
+
+    database: str = ""
+    held: tuple[Condition, ...] = ()
+    graph: bool = False
+    checked: frozenset[str] = frozenset()
 
 
 def columns(path: Path) -> list[tuple[str, str, bool]]:
@@ -112,26 +136,29 @@ def _where(held: Sequence[Condition]) -> tuple[str, list[str | float]]:
     return " AND ".join(clause for clause, _ in clauses) or "1", [value for _, value in clauses]
 
 
-def count(path: Path, table: str, held: Sequence[Condition]) -> int:
-    """How many rows meet every condition."""
+def count(path: Path, table: str, held: Sequence[Condition], *, kind: str = "data") -> int:
+    """How many rows meet every condition. `kind` names the form of the table: `data`, or `text`
+    with every value as upstream writes it."""
     where, bound = _where(held)
     with opened(path) as file:
-        found = file.execute(f"SELECT COUNT(*) FROM {table}_data WHERE {where}", bound)  # noqa: S608 - known names, values bound
+        found = file.execute(f"SELECT COUNT(*) FROM {table}_{kind} WHERE {where}", bound)  # noqa: S608 - known names, values bound
         return int(found.fetchone()[0])
 
 
-def values(path: Path, table: str, column: str, held: Sequence[Condition]) -> str:
+def values(
+    path: Path, table: str, column: str, held: Sequence[Condition], *, kind: str = "data"
+) -> str:
     """The values of a column in the rows that meet every condition, up to 4000 characters."""
     where, bound = _where(held)
     shown: list[str] = []
     n_characters = 0
     with opened(path) as file:
-        found = file.execute(f'SELECT "{column}" FROM {table}_data WHERE {where}', bound)  # noqa: S608 - as above
+        found = file.execute(f'SELECT "{column}" FROM {table}_{kind} WHERE {where}', bound)  # noqa: S608 - as above
         for (value,) in found:
             shown.append(_shown(value))
             n_characters += len(shown[-1]) + 2
             if n_characters > MOST_CHARACTERS:
-                return f"{', '.join(shown)}, ... ({count(path, table, held)} values)"
+                return f"{', '.join(shown)}, ... ({count(path, table, held, kind=kind)} values)"
     return ", ".join(shown)
 
 

@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from deltascale.datasets.toolqa import graphs, tables
+from deltascale.datasets.toolqa import compat, graphs, tables
 from deltascale.datasets.toolqa.agent import START, TOOLS
 from deltascale.datasets.toolqa.calculator import calculate
 from deltascale.datasets.toolqa.corpora import TABLES, Corpora, opened
+from deltascale.datasets.toolqa.tables import State
 from deltascale.records import Sample, UseTool
 from deltascale.sandbox import Backend, Limits, run_script
 
@@ -29,20 +30,15 @@ _PYTHON_LIMITS = Limits(wall_s=10.0)
 
 
 @dataclass(frozen=True, slots=True)
-class State:
-    """What is loaded and filtered at one point of an attempt."""
-
-    database: str = ""
-    held: tuple[tables.Condition, ...] = ()
-    graph: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Toolbox:
-    """The corpora, and the sandbox for Python (None: that tool is off)."""
+    """The corpora, and the sandbox for Python (None: that tool is off).
+
+    `upstream`: the tools behave as the originals do, defects included, see `compat`.
+    """
 
     corpora: Corpora
     python: Backend | None
+    upstream: bool = False
 
     def use(self, state: State, name: str, arguments: Mapping[str, str]) -> tuple[State, str]:
         """The state after a use, and what the model is told. Never raises for what a model does."""
@@ -56,6 +52,8 @@ class Toolbox:
 
     def _use(self, state: State, name: str, arguments: Mapping[str, str]) -> tuple[State, str]:
         text = _text(arguments)
+        if self.upstream and name in compat.TOOLS:
+            return compat.use(self.corpora, state, name, text)
         match name:
             case "LoadDB":
                 return self._load(state, text)
@@ -152,10 +150,16 @@ class Toolbox:
     def _python(self, text: str) -> str:
         if self.python is None:
             raise ValueError("the Python interpreter is off")
-        code = f"import random\nrandom.seed(0)\n{_unfenced(text)}\n{_ANSWER}"
+        if self.upstream:
+            text = compat.one_line(text)
+        code = (
+            f"import random\nrandom.seed(0)\n{_unfenced(text)}\n{'' if self.upstream else _ANSWER}"
+        )
         output = run_script(code, backend=self.python, limits=_PYTHON_LIMITS)
         if output.status != "ran":
             raise ValueError(output.detail or output.status)
+        if self.upstream:
+            return (output.ans if output.ans is not None else "0")[:_MOST_CHARACTERS]
         told = output.ans if output.ans not in (None, "None") else output.output.strip()
         return (told or "(nothing was printed, and there is no variable ans)")[:_MOST_CHARACTERS]
 

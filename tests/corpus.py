@@ -1,0 +1,65 @@
+"""ToolQA's corpora for tests, in upstream's layout, and a way to use tools without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import networkx as nx  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from deltascale import datasets
+from deltascale.datasets.toolqa import agent
+from deltascale.records import Cell, Item, Question, Sample, UseTool
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "toolqa"
+SAMPLE = Sample(Cell("m", "toolqa", "review", 0.0), Item("i", Question((), ""), ""), epoch=0)
+START = UseTool(agent.START, "{}")
+
+
+def folder(parent: Path) -> Path:
+    """Upstream's layout from genuine samples and hand-made files, the graphs as pickles."""
+    if not SHARED.exists():
+        pytest.skip("the shared ToolQA files are not beside this checkout")
+    root = parent / "external_corpus"
+    for kind in ("genuine", "handmade"):
+        shutil.copytree(
+            SHARED / f"corpus_{kind}" / "external_corpus",
+            root,
+            dirs_exist_ok=True,
+            copy_function=shutil.copyfile,
+        )
+    told = json.loads((root / "dblp" / "dblp_graphs.json").read_text())
+    graphs = {"paper_net": nx.DiGraph(), "author_net": nx.Graph()}
+    for name, graph in graphs.items():
+        graph.add_nodes_from(told[name]["nodes"].items())
+        graph.add_edges_from(told[name]["edges"])
+        _ = graph.adj, graph.nodes  # views that a graph may keep, and a pickle with it
+    dictionaries = {name: told[f"{name}_dict"] for name in ("id2title", "id2author")}
+    for name, value in graphs.items():
+        (root / "dblp" / f"{name}.pkl").write_bytes(pickle.dumps(value))
+    for name, value in dictionaries.items():
+        (root / "dblp" / f"{name}_dict.pkl").write_bytes(pickle.dumps(value))
+    return parent
+
+
+def observed(run: datasets.Tools, uses: tuple[UseTool, ...]) -> str:
+    """What the last of the uses told."""
+
+    async def use() -> str:
+        return await run(SAMPLE, uses)
+
+    return asyncio.run(use())
+
+
+def told(run: datasets.Tools, *actions: str) -> str:
+    """What the last of these actions told, taken one after another in one attempt."""
+    uses = [START]
+    for text in actions:
+        taken = agent.action(f"Action: {text}")
+        assert taken is not None
+        uses.append(UseTool(taken.name, json.dumps({"text": taken.text})))
+    return observed(run, tuple(uses))
