@@ -486,7 +486,7 @@ def sensitivity(results: Results) -> Html:
     held = [one for one in carry if one.quantity.endswith("_skill")]
     said = [
         join(tag("strong", f"{one.protocol}, {one.estimate.estimand.partition(': ')[2]}"),
-             f": {estimate_text(one.estimate)}; {one.estimate.note}")
+             f": {'; '.join(dict.fromkeys((estimate_text(one.estimate), one.estimate.note)))}")
         for one in held
     ]  # fmt: skip
     if said:
