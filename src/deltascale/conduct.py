@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from deltascale import analysis, datasets, engine, frame, ledger, protocols, providers, scorers
 from deltascale import study as study_file
-from deltascale.analysis import Results, Settings
+from deltascale.analysis import Results, Settings, power
 from deltascale.archive import document, lock
 from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
@@ -31,7 +31,18 @@ from deltascale.report import tables
 from deltascale.sandbox import Backend, choose_backend
 from deltascale.scorers import code
 
-__all__ = ["LEDGER", "RESULTS", "analyze", "estimate", "frames", "prepare", "run", "status"]
+__all__ = [
+    "LEDGER",
+    "RESULTS",
+    "analyze",
+    "estimate",
+    "frames",
+    "page",
+    "power_rows",
+    "prepare",
+    "run",
+    "status",
+]
 
 LEDGER = "ledger.db"
 STUDY = "study.yaml"
@@ -278,6 +289,22 @@ def frames(directory: Path) -> tuple[Study, tuple[Frame, ...]]:
     study = _locked(directory).study
     with ledger.read(directory / LEDGER) as book:
         return study, frame.load(book)
+
+
+def page(results: Results, directory: Path) -> Path:
+    """Write the page to explore, `report/index.html`; its path."""
+    from deltascale.report.page import build
+
+    ledger_file, lock_file = directory / LEDGER, directory / lock.FILE
+    return build(results, directory / "report", ledger_file=ledger_file, lock_file=lock_file)
+
+
+def power_rows(directory: Path, results: Results) -> tuple[power.PowerRow, ...]:
+    """What a study like this one could see, taking it as a pilot; nothing is simulated."""
+    n_tests = max((one.family_size for one in results.cells), default=0)
+    design = power.Design(n_tests=max(1, n_tests), simulations=1)  # no simulated row is shown
+    study, loaded = frames(directory)
+    return power.pilot(loaded, study, design=design)
 
 
 def _locked(directory: Path) -> lock.Lock:

@@ -70,24 +70,19 @@ def report(directory: Path) -> None:
     With the settings of the last `analyze`, or the usual ones.
     """
     from deltascale import conduct
-    from deltascale.archive import lock, verify
+    from deltascale.archive import verify
     from deltascale.errors import MissingExtra
-    from deltascale.report import figures, latex, page
+    from deltascale.report import figures, latex
 
     settings = verify.settings_in(directory / conduct.RESULTS)
     results = conduct.analyze(directory, settings=settings)
     folder = directory / "report"
-    made = page.build(
-        results,
-        folder,
-        ledger_file=directory / conduct.LEDGER,
-        lock_file=directory / lock.FILE,
-    )
-    click.echo(f"page: {made}")
+    click.echo(f"page: {conduct.page(results, directory)}")
     latex.write(results, folder / "tables")
     click.echo(f"tables: {folder / 'tables'}")
     try:
-        figures.draw(results, folder / "figures")
+        power = conduct.power_rows(directory, results)
+        figures.draw(results, folder / "figures", power=power)
     except MissingExtra as missing:
         click.echo(f"no figures: {missing}", err=True)
     else:
@@ -103,17 +98,13 @@ def paper(directory: Path, anonymous: bool) -> None:
     With the settings of the last `analyze`, or the usual ones. It is written anew each time.
     """
     from deltascale import conduct
-    from deltascale.analysis import power
     from deltascale.archive import lock, verify
     from deltascale.report import paper
 
     record = paper.read(directory / lock.FILE)
     settings = verify.settings_in(directory / conduct.RESULTS)
     results = conduct.analyze(directory, settings=settings)
-    n_tests = max((one.family_size for one in results.cells), default=0)
-    study, frames = conduct.frames(directory)
-    design = power.Design(n_tests=max(1, n_tests), simulations=1)  # no simulated row is shown
-    rows = power.pilot(frames, study, design=design)
+    rows = conduct.power_rows(directory, results)
     folder = directory / "paper"
     paper.write(results, record, folder, anonymous=anonymous, power=rows)
     click.echo(f"paper: {folder / 'paper.pdf'}; its LaTeX source: {folder / 'paper.tex'}")
