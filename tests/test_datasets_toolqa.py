@@ -12,14 +12,17 @@ from hypothesis import strategies as st
 
 from deltascale import scorers
 from deltascale.datasets import Cache, load, subsets, toolqa
-from deltascale.datasets.toolqa import FILES, agent, errata
+from deltascale.datasets.toolqa import FILES, agent, errata, rates
 from deltascale.errors import DatasetMistake
 from deltascale.records import (
     Ask,
     DatasetSpec,
     Item,
     Message,
+    Params,
     Question,
+    Reply,
+    Request,
     Seen,
     ToolCall,
     UseTool,
@@ -252,3 +255,73 @@ def test_native_gives_up_after_its_steps() -> None:
     steps, last = lead(agent.native(4), replies)
     assert last is replies[-1]
     assert sum(isinstance(step, Ask) for step in steps) == 4
+
+
+# --- how attempts went ---------------------------------------------------------------------------
+
+
+def last_call(dialect: str, replies: list[Reply], steps: int) -> tuple[Request, Reply]:
+    """The call that ends an attempt with these replies, after an earlier turn with uses of its own.
+
+    Tools tell what they are asked.
+    """
+    opening: tuple[Message, ...] = (
+        user("Question"),
+        Message("assistant", "Action: Calculate[9]"),
+        user("Observation: Calculate failed: before"),
+        Message("assistant", "Action: Finish[9]"),
+        user("Check your answer"),
+    )
+    exchange = agent.DIALECTS[dialect](steps)(Question((), ""), opening, 0)
+    said, asked, step = iter(replies), opening, next(exchange)
+    request, reply = Request("m", "e", Params(9), opening), replies[0]
+    try:
+        while True:
+            if isinstance(step, Ask):
+                tools = agent.schema() if dialect == "native" else ()
+                asked, reply = step.messages, next(said)
+                request = Request("m", "e", Params(9), asked, tools)
+                spoken = Message("assistant", reply.text, reply.tool_calls)
+                seen = Seen((*asked, spoken), reply.text, None, reply.tool_calls)
+            else:
+                seen = Seen((), json.loads(step.arguments).get("text", ""))
+            step = exchange.send(seen)
+    except StopIteration:
+        return request, reply
+
+
+def use(told: str) -> ToolCall:
+    return ToolCall("c", "Calculate", json.dumps({"text": told}))
+
+
+@pytest.mark.parametrize(
+    ("replies", "steps", "found"),
+    [
+        (["Finish[1]"], 9, (0, 0, 0, False)),
+        (["Calculate[2]", "GetValue[x failed: y]", "Finish[1]"], 9, (2, 0, 0, False)),
+        (["Calculate[Calculate failed: no]", "Finish[1]"], 9, (1, 0, 1, False)),
+        (["hm", "Search[There is no tool Search]", "Finish[1]"], 9, (1, 2, 0, False)),
+        (["hm", "hm", "hm"], 3, (0, 2, 0, True)),
+        (["Calculate[2]", "Calculate[3]"], 2, (1, 0, 0, True)),
+    ],
+)
+def test_how_an_attempt_went(
+    replies: list[str], steps: int, found: tuple[int, int, int, bool]
+) -> None:
+    actions = [Reply(f"Action: {one}" if "[" in one else one, "stop") for one in replies]
+    assert rates.went(*last_call("react", actions, steps)) == rates.Went(*found)
+
+
+def test_how_a_native_attempt_went() -> None:
+    two = Reply("", "tool_use", tool_calls=(use("1"), use("The arguments are not a JSON object.")))
+    done = Reply("Answer: 3", "stop")
+    assert rates.went(*last_call("native", [two, done], 9)) == rates.Went(2, 1, 0, halted=False)
+    stuck = rates.went(*last_call("native", [two, two], 2))
+    assert stuck == rates.Went(2, 1, 0, halted=True)
+    assert rates.rates([stuck, rates.Went(0, 0, 1, halted=False)]) == {
+        "halted": 0.5,
+        "uses": 1.0,
+        "invalid": 0.5,
+        "errors": 0.5,
+    }
+    assert rates.rates([]) == {}

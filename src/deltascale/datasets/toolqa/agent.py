@@ -27,7 +27,9 @@ from deltascale.records import (
 )
 
 __all__ = [
+    "FINISH",
     "NATIVE_FORMAT",
+    "NO_ACTION",
     "REACT_FORMAT",
     "START",
     "TOOLS",
@@ -35,6 +37,7 @@ __all__ = [
     "Described",
     "action",
     "native",
+    "observations",
     "react",
     "react_lead",
     "schema",
@@ -125,6 +128,8 @@ TOOLS: Mapping[str, Described] = {
 }
 
 FINISH = "Finish"
+NO_ACTION = "That holds no action."
+"""How a reply without one is told so."""
 _OBSERVATION = "Observation: "
 REACT_FORMAT = "Give your answer, and nothing else, as the last action: Action: Finish[<answer>]"
 NATIVE_FORMAT = (
@@ -232,7 +237,7 @@ def react(n_steps: int) -> Attempt:
             if taken is not None and taken.name == FINISH:
                 return seen
             if taken is None:
-                told = "That holds no action. Write one, such as Action: LoadDB[coffee]"
+                told = f"{NO_ACTION} Write one, such as Action: LoadDB[coffee]"
             else:
                 use = UseTool(taken.name, json.dumps({"text": taken.text}))
                 told = (yield use).text
@@ -294,14 +299,22 @@ def typical(request: Request, endless: bool = False) -> Reply:
 
 
 def _n_used(messages: tuple[Message, ...]) -> int:
-    """How many replies that used tools the conversation ends with, and what they were told."""
-    n_used, at = 0, len(messages)
-    while at > 1:
-        told = messages[at - 1]
-        if told.role != "tool" and not told.content.startswith(_OBSERVATION):
+    """How many replies that used tools the conversation ends with."""
+    return sum(one.role == "assistant" for one in _under_way(messages))
+
+
+def observations(messages: tuple[Message, ...]) -> list[str]:
+    """What was told in the attempt that the conversation ends with, in its order."""
+    told = [one for one in _under_way(messages) if one.role != "assistant"]
+    return [one.content.removeprefix(_OBSERVATION) for one in told]
+
+
+def _under_way(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The replies and observations at the conversation's end, after the last word of a person."""
+    begun = len(messages)
+    while begun > 0:
+        one = messages[begun - 1]
+        if one.role == "user" and not one.content.startswith(_OBSERVATION):
             break
-        while at > 0 and messages[at - 1].role == "tool":
-            at -= 1
-        at -= 2 if told.role == "user" else 1
-        n_used += 1
-    return n_used
+        begun -= 1
+    return messages[begun:]
