@@ -24,7 +24,7 @@ def test_the_five_benchmarks_and_the_demonstrations_are_known() -> None:
         ("zzz", "unknown dataset 'zzz'; known are "),
         ("json:loads", "json:loads is a function, not a deltascale.datasets.Dataset"),
         ("no_such_package:X", "No module named 'no_such_package'"),
-        (":", "a path is written package.module:OBJECT"),
+        (":", "write it as package.module:NAME"),
     ],
 )
 def test_a_wrong_name_is_told_in_one_line(name: str, told: str) -> None:

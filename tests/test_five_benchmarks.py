@@ -286,10 +286,10 @@ def test_a_small_model_meets_all_five(cache: Cache, tmp_path: Path) -> None:
     from deltascale.providers import local
 
     local.pull("smollm2-135m")
-    entries = [{"name": spec.name, "options": spec.options} for spec in specs(dialect="react")]
+    entries = [{"name": spec.name, "options": spec.options} for spec in specs(steps="4")]
     text = (
         f"name: real\nmodels: [local/smollm2-135m]\ndatasets: {json.dumps(entries)}\n"
-        "protocols: [review]\nturns: 2\nitems: 2\nmax_tokens: 128\n"
+        "protocols: [review]\nturns: 2\nitems: 2\nmax_tokens: 48\n"
     )
     cells = had(text, tmp_path, cache)
     assert {one.cell.dataset for one in cells} == {spec.name for spec in specs()}

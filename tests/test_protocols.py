@@ -136,7 +136,7 @@ def test_an_unknown_protocol_is_one_line_with_the_nearest_name() -> None:
         protocols.find("reveiw")
     with pytest.raises(Mistake, match="package.module:NAME"):
         protocols.find("nowhere.at_all:THING")
-    with pytest.raises(Mistake, match="must be a deltascale Protocol"):
+    with pytest.raises(Mistake, match="not a deltascale.records.Protocol"):
         protocols.find("deltascale.protocols:names")
 
 

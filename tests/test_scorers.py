@@ -32,8 +32,8 @@ def test_a_scorer_at_a_dotted_path() -> None:
         ("json:loads", "json:loads is a function, not a deltascale.records.Scorer"),
         ("json:nothing", "has no attribute 'nothing'"),
         ("no_such_package.scorers:X", "No module named 'no_such_package'"),
-        (":", "a path is written package.module:OBJECT"),
-        (".x:y", "a path is written package.module:OBJECT"),
+        (":", "write it as package.module:NAME"),
+        (".x:y", "write it as package.module:NAME"),
     ],
 )
 def test_a_wrong_name_is_told_in_one_line(name: str, told: str) -> None:

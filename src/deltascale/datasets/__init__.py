@@ -9,15 +9,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from deltascale import extensions
 from deltascale.datasets.fetch import Cache
 from deltascale.datasets.subsets import Mode
 from deltascale.errors import DatasetMistake
+from deltascale.extensions import Kind
 from deltascale.records import DatasetSpec, Item, Reply, Request, Sample, UseTool
 
 __all__ = ["Cache", "Dataset", "Loaded", "Tools", "Typical", "find", "load", "names", "tools"]
-
-GROUP = "deltascale.datasets"
-"""Entry points of this group are datasets: the name, and the path of a `Dataset`."""
 
 _BUILTIN = {
     "demo-choices": "deltascale.datasets.demo:CHOICES",
@@ -72,6 +71,9 @@ class Dataset:
     typical: Typical | None = None
 
 
+_KIND = Kind("dataset", Dataset, _BUILTIN, DatasetMistake)
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The items of one dataset of a study, in subset order: the first n of it.
@@ -93,29 +95,16 @@ class Loaded:
 
 def names() -> tuple[str, ...]:
     """Every benchmark that can be named: the built-in ones and those of installed plugins."""
-    return tuple(sorted({*_BUILTIN, *_plugins()}))
+    return extensions.names(_KIND)
 
 
 def find(name: str) -> Dataset:
-    """The dataset of this name, or at this dotted path (`package.module:OBJECT`).
+    """The dataset of this name, or at this dotted path (`package.module:NAME`).
 
     Raises:
         DatasetMistake: there is none, or what is there is not a `Dataset`.
     """
-    path = name if ":" in name else _BUILTIN.get(name) or _plugins().get(name)
-    if path is None:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name.lower(), names(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names())}"
-        raise DatasetMistake(f"unknown dataset {name!r}", remedy=hint)
-    found = _import(path, name)
-    if not isinstance(found, Dataset):
-        raise DatasetMistake(
-            f"{path} is a {type(found).__name__}, not a deltascale.datasets.Dataset",
-            where=f"dataset {name!r}",
-        )
-    return found
+    return extensions.find(_KIND, name)
 
 
 def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Loaded:
@@ -188,23 +177,3 @@ def _too_few(name: str, wanted: int | None, n_available: int) -> tuple[str, ...]
     if wanted is None or wanted <= n_available:
         return ()
     return (f"{name}: {wanted} items wanted, {n_available} there are; all {n_available} are used",)
-
-
-def _plugins() -> dict[str, str]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point.value for point in entry_points(group=GROUP)}
-
-
-def _import(path: str, name: str) -> object:
-    from importlib import import_module
-
-    module, _, attribute = path.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise DatasetMistake(
-            f"it can't be imported: {error}",
-            where=f"dataset {name!r}",
-            remedy="a path is written package.module:OBJECT",
-        ) from error

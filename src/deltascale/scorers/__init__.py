@@ -7,54 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from deltascale import extensions
 from deltascale.errors import DatasetMistake, Problem
+from deltascale.extensions import Kind
 from deltascale.records import Item, Scorer
 
 __all__ = ["check", "find", "names"]
 
-GROUP = "deltascale.scorers"
-"""Entry points of this group are scorers: the name, and the path of a `Scorer`."""
-
-_BUILTIN = {
-    "choice": "deltascale.scorers.choice:CHOICE",
-    "code": "deltascale.scorers.code:CODE",
-    "contains": "deltascale.scorers.exact:CONTAINS",
-    "exact": "deltascale.scorers.exact:EXACT",
-    "gsm8k": "deltascale.scorers.numeric:GSM8K",
-    "math": "deltascale.scorers.mathematics:MATH",
-    "mathbench": "deltascale.scorers.mathbench:MATHBENCH",
-    "numeric": "deltascale.scorers.numeric:NUMERIC",
-    "regex": "deltascale.scorers.regex:REGEX",
-    "superglue": "deltascale.scorers.superglue:SUPERGLUE",
-    "toolqa": "deltascale.scorers.toolqa:TOOLQA",
-}
+_KIND = Kind(
+    "scorer",
+    Scorer,
+    {
+        "choice": "deltascale.scorers.choice:CHOICE",
+        "code": "deltascale.scorers.code:CODE",
+        "contains": "deltascale.scorers.exact:CONTAINS",
+        "exact": "deltascale.scorers.exact:EXACT",
+        "gsm8k": "deltascale.scorers.numeric:GSM8K",
+        "math": "deltascale.scorers.mathematics:MATH",
+        "mathbench": "deltascale.scorers.mathbench:MATHBENCH",
+        "numeric": "deltascale.scorers.numeric:NUMERIC",
+        "regex": "deltascale.scorers.regex:REGEX",
+        "superglue": "deltascale.scorers.superglue:SUPERGLUE",
+        "toolqa": "deltascale.scorers.toolqa:TOOLQA",
+    },
+    DatasetMistake,
+)
 
 
 def names() -> tuple[str, ...]:
     """Every scorer that can be named: the built-in ones and those of installed plugins."""
-    return tuple(sorted({*_BUILTIN, *_plugins()}))
+    return extensions.names(_KIND)
 
 
 def find(name: str) -> Scorer:
-    """The scorer of this name, or at this dotted path (`package.module:OBJECT`).
+    """The scorer of this name, or at this dotted path (`package.module:NAME`).
 
     Raises:
         DatasetMistake: there is none, or what is there is not a `Scorer`.
     """
-    path = name if ":" in name else _BUILTIN.get(name) or _plugins().get(name)
-    if path is None:
-        from difflib import get_close_matches
-
-        close = get_close_matches(name.lower(), names(), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names())}"
-        raise DatasetMistake(f"unknown scorer {name!r}", remedy=hint)
-    found = _import(path, name)
-    if not isinstance(found, Scorer):
-        raise DatasetMistake(
-            f"{path} is a {type(found).__name__}, not a deltascale.records.Scorer",
-            where=f"scorer {name!r}",
-        )
-    return found
+    return extensions.find(_KIND, name)
 
 
 def check(name: str, items: Iterable[Item], *, where: str = "") -> None:
@@ -100,23 +91,3 @@ def _target_check(name: str) -> Callable[[Item, str], str] | None:
             "" if exact.canonical(target) else f"nothing is left of the target {target!r}"
         )
     return None
-
-
-def _plugins() -> dict[str, str]:
-    from importlib.metadata import entry_points
-
-    return {point.name: point.value for point in entry_points(group=GROUP)}
-
-
-def _import(path: str, name: str) -> object:
-    from importlib import import_module
-
-    module, _, attribute = path.partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise DatasetMistake(
-            f"it can't be imported: {error}",
-            where=f"scorer {name!r}",
-            remedy="a path is written package.module:OBJECT",
-        ) from error

@@ -1,0 +1,58 @@
+"""Names of plugins: found without an import, after the built-in ones, which they can't hide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import metadata
+
+import pytest
+
+from deltascale import extensions
+from deltascale.errors import DatasetMistake
+from deltascale.extensions import Kind
+from deltascale.records import Scorer
+
+BUILTIN = {"numeric": "deltascale.scorers.numeric:NUMERIC"}
+KIND = Kind("scorer", Scorer, BUILTIN, DatasetMistake)
+
+
+@dataclass(frozen=True)
+class Point:
+    name: str
+    value: str
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two plugins, one under a built-in name and one that can't be imported."""
+    points = {
+        "deltascale.scorers": [
+            Point("numeric", "nowhere:HIDDEN"),
+            Point("exact-too", "deltascale.scorers.exact:EXACT"),
+            Point("broken", "nowhere:SCORER"),
+        ]
+    }
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: points.get(group, []))
+
+
+def test_plugins_add_names_and_hide_none() -> None:
+    assert extensions.names(KIND) == ("numeric", "broken", "exact-too")
+    assert extensions.find(KIND, "exact-too").name == "exact"
+    assert extensions.find(KIND, "numeric").name == "numeric"
+    assert extensions.find(KIND, "deltascale.scorers.exact:EXACT").name == "exact"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("exact-tow", "unknown scorer 'exact-tow'; did you mean 'exact-too'?"),
+        ("zzz", "unknown scorer 'zzz'; known are numeric, broken, exact-too"),
+        ("broken", "scorer 'broken' can't be imported: No module named 'nowhere'"),
+        ("json:loads", "json:loads is a function, not a deltascale.records.Scorer"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_told_in_one_line(name: str, told: str) -> None:
+    with pytest.raises(DatasetMistake) as caught:
+        extensions.find(KIND, name)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
