@@ -172,3 +172,11 @@ def test_simultaneous_critical_values() -> None:
     assert bonferroni == pytest.approx(2.5758, abs=1e-3)
     assert stats.max_t_critical(apart, np.zeros(5)) == pytest.approx(bonferroni, abs=0.05)
     assert stats.max_t_critical(np.zeros((3, 2)), np.zeros(2)) == 0
+
+
+def test_newcombe_bears_counts_that_a_design_effect_divided() -> None:
+    n, deff = 40.0, 1.0000000000000009
+    low, high = stats.newcombe10_interval(
+        20.000000000000004, 0.0, n / deff, stayed_right=n / deff - 20.0
+    )
+    assert low < 0.5 < high

@@ -176,7 +176,8 @@ def newcombe10_interval(
     if n == 0:
         return UNKNOWN
     stayed_wrong = max(0.0, stayed_wrong)
-    right_before, right_after = stayed_right + broken, stayed_right + fixed
+    # Counts that a design effect divided may sum to a little more than n.
+    right_before, right_after = min(n, stayed_right + broken), min(n, stayed_right + fixed)
     before, after = right_before / n, right_after / n
     low_0, high_0 = wilson_interval(right_before, n, level=level)
     low_1, high_1 = wilson_interval(right_after, n, level=level)
