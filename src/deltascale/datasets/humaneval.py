@@ -1,7 +1,8 @@
 """HumanEval: 164 Python functions to write from their signature and docstring.
 
 The hidden tests stay in the target; what a question may show of tests is what its own docstring
-shows. Source: Chen et al. 2021, arXiv 2107.03374.
+shows. Setting: `plus`, the path of `HumanEvalPlus.jsonl.gz`, adds a second score to the tasks that
+it holds: the same code under many more inputs. Source: Chen et al. 2021, arXiv 2107.03374.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TypeGuard
 
 from deltascale.datasets import Dataset, prompts
@@ -55,9 +57,20 @@ def parse(text: str, spec: DatasetSpec) -> tuple[Item, ...]:
     tasks = [_task(number, line) for number, line in enumerate(text.rstrip("\n").split("\n"), 1)]
     strata = _terciles([task["canonical_solution"] for task in tasks])
     asks = prompts.answer_format(spec, FORMAT)
+    plus = _plus(spec)
     return tuple(
-        _item(task, stratum, asks, spec) for task, stratum in zip(tasks, strata, strict=True)
+        _item(task, stratum, asks, spec, plus.get(task["task_id"], ""))
+        for task, stratum in zip(tasks, strata, strict=True)
     )
+
+
+def _plus(spec: DatasetSpec) -> Mapping[str, str]:
+    path = spec.options.get("plus", "")
+    if not path:
+        return {}
+    from deltascale.datasets import humanevalplus
+
+    return humanevalplus.read(Path(path).expanduser(), where=path)
 
 
 def _task(number: int, line: str) -> Mapping[str, str]:
@@ -83,12 +96,12 @@ def _terciles(solutions: Sequence[str]) -> list[str]:
     return strata
 
 
-def _item(task: Mapping[str, str], stratum: str, asks: str, spec: DatasetSpec) -> Item:
+def _item(task: Mapping[str, str], stratum: str, asks: str, spec: DatasetSpec, plus: str) -> Item:
     prompt, entry_point = task["prompt"], task["entry_point"]
     return Item(
         id=task["task_id"],
         question=coding(prompt, entry_point, asks=asks, spec=spec),
-        target=hidden(entry_point, task["test"]),
+        target=hidden(entry_point, task["test"], plus=plus),
         stratum=stratum,
         meta={"prompt": prompt, "entry_point": entry_point},
     )
@@ -104,9 +117,13 @@ def coding(prompt: str, entry_point: str, *, asks: str, spec: DatasetSpec) -> Qu
     )
 
 
-def hidden(entry_point: str, test: str) -> str:
-    """The target of such a question: a JSON object of the function's name and its hidden tests."""
-    return json.dumps({"entry_point": entry_point, "test": test})
+def hidden(entry_point: str, test: str, *, plus: str = "") -> str:
+    """The target of such a question: a JSON object of the function's name and its hidden tests.
+
+    `plus` are further tests, for a second score; empty: there are none.
+    """
+    more = {"plus": plus} if plus else {}
+    return json.dumps({"entry_point": entry_point, "test": test, **more})
 
 
 def examples(prompt: str, entry_point: str) -> str:
@@ -187,7 +204,7 @@ def _literal(source: str) -> str:
 
 
 def _load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-    prompts.only_options(spec)
+    prompts.only_options(spec, ("plus",))
     items = parse(gzip.decompress(fetch(FILE, cache).read_bytes()).decode("utf-8"), spec)
     if len(items) != N_ITEMS:
         raise DatasetMistake(f"{len(items)} tasks instead of {N_ITEMS}", where="humaneval")

@@ -14,8 +14,8 @@ import re
 import textwrap
 import threading
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from deltascale.records import Item, Question, Score, Scorer
@@ -31,6 +31,7 @@ __all__ = [
     "extract_code",
     "given",
     "judge_code",
+    "mean_pass_at_k",
     "pass_at_k",
     "run_examples",
     "scorer",
@@ -43,6 +44,8 @@ STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 _LANGUAGES = frozenset({"", "python", "python3", "py", "py3"})
 _MOST_CHARACTERS = 200_000
 _MOST_REPORTED = 300
+_PLUS_LIMITS = Limits(wall_s=60.0, cpu_s=60)
+"""A task has up to a thousand further inputs. Source: the limits of the benchmark's own harness."""
 _FENCE = re.compile(
     r"^(?P<indent>[ \t]*)(?P<before>[^`\n]*?)(?P<fence>`{3,}|~{3,})(?P<tag>[^`\n]*)$"
 )
@@ -244,6 +247,17 @@ def pass_at_k(n: int, c: int, *, k: int = 1) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
+def mean_pass_at_k(counts: Mapping[str, tuple[int, int]], *, k: int = 1) -> float:
+    """`pass_at_k` averaged over tasks: by task, (samples drawn, how many of them are right).
+
+    For a study's epochs: the samples of a task are its epochs at one turn. Raises ValueError
+    without tasks, or where one has fewer than k samples.
+    """
+    if not counts:
+        raise ValueError(f"pass@{k} of no tasks is not defined")
+    return math.fsum(pass_at_k(n, c, k=k) for n, c in counts.values()) / len(counts)
+
+
 # --- as a scorer ---------------------------------------------------------------------------------
 
 
@@ -251,14 +265,23 @@ def scorer(backend: Backend | None = None) -> Scorer:
     """Judges code by an item's hidden tests; `backend` None: the best sandbox there is.
 
     An item's target is JSON with `entry_point` and `test`, its meta holds the `prompt`. The score's
-    detail names the verdict, and the backend and version it was found with.
+    detail names the verdict, and the backend and version it was found with. Where the target also
+    has `plus`, `others["plus"]` says whether code that is right passes those tests too.
     """
 
     def judge(item: Item, answer: str, text: str) -> Score:
         wanted = json.loads(item.target)
         problem = CodeProblem(item.meta["prompt"], wanted["entry_point"], wanted["test"])
-        verdict = judge_code(answer, problem, backend=backend or _best_backend())
-        return Score(float(verdict.passed), detail=_told(verdict))
+        shut_in = backend or _best_backend()
+        verdict = judge_code(answer, problem, backend=shut_in)
+        if "plus" not in wanted:
+            return Score(float(verdict.passed), detail=_told(verdict))
+        if not verdict.passed:
+            return Score(0.0, {"plus": 0.0}, _told(verdict))
+        more = replace(problem, tests=wanted["plus"])
+        further = judge_code(answer, more, backend=shut_in, limits=_PLUS_LIMITS)
+        told = f"{_told(verdict)}; plus: {_told(further)}"
+        return Score(1.0, {"plus": float(further.passed)}, told)
 
     return Scorer("code", 1, _extract, judge, blocking=True)
 
