@@ -43,6 +43,33 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+SMALL = [
+    "--model",
+    "simulated/sim-1b",
+    "--model",
+    "simulated/sim-8b",
+    "--dataset",
+    "demo-sums",
+    "--protocol",
+    "review",
+    "--protocol",
+    "oracle",
+    "--turns",
+    "2",
+    "--items",
+    "12",
+]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of four cells, run and analysed."""
+    out = tmp_path_factory.mktemp("small") / "out"
+    done = CliRunner().invoke(cli, ["run", *SMALL, "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return out
+
+
 def test_the_demo_leaves_a_whole_directory(demo: Path) -> None:
     assert {"ledger.db", "lock.json", "results"} <= {path.name for path in demo.iterdir()}
     with (demo / "results" / "deltas.csv").open() as file:
@@ -72,14 +99,14 @@ def test_the_deltas_have_the_promised_columns(demo: Path) -> None:
 
 
 def test_json_is_the_same_table(
-    demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, out, _ = deltascale(
-        "analyze", str(demo), "--json", monkeypatch=monkeypatch, capsys=capsys
+        "analyze", str(small), "--json", monkeypatch=monkeypatch, capsys=capsys
     )
     rows = json.loads(out)
     assert code == 0
-    with (demo / "results" / "deltas.csv").open() as file:
+    with (small / "results" / "deltas.csv").open() as file:
         for row, kept in zip(rows, csv.DictReader(file), strict=True):
             assert {
                 name: "" if value is None else str(value) for name, value in row.items()
@@ -87,15 +114,15 @@ def test_json_is_the_same_table(
 
 
 def test_running_again_buys_nothing(
-    demo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (demo / "results" / "deltas.csv").read_bytes()
+    before = (small / "results" / "deltas.csv").read_bytes()
     code, out, _ = deltascale(
-        "demo", "--items", "12", "--out", str(demo), monkeypatch=monkeypatch, capsys=capsys
+        "run", *SMALL, "--out", str(small), monkeypatch=monkeypatch, capsys=capsys
     )
     assert code == 0
     assert " 0 calls bought" in out
-    assert (demo / "results" / "deltas.csv").read_bytes() == before
+    assert (small / "results" / "deltas.csv").read_bytes() == before
 
 
 @pytest.mark.parametrize("command", ["status", "doctor", "models", "datasets"])

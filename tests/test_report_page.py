@@ -215,6 +215,7 @@ def test_light_dark_and_paper(made: pages.Made, browser: Any) -> None:
         assert len(tab.pdf(format="A4")) > 10_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_serious_fault(
     made: pages.Made, browser: Any, scheme: str, tmp_path_factory: pytest.TempPathFactory

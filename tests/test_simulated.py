@@ -45,7 +45,7 @@ def estimates(path: Path, seed: int, items: int) -> tuple[analysis.CellResult, .
 
 
 def test_the_demo_finds_the_truth(tmp_path: Path) -> None:
-    cells = estimates(tmp_path / "ledger.db", seed=3, items=40)
+    cells = estimates(tmp_path / "ledger.db", seed=3, items=24)
     found = agreement(cells)
     assert found.n_cells == 7 * 2 * 5
     # Cells of a model share draws, so the count scatters more than a binomial's; .80 is far out.
@@ -54,9 +54,9 @@ def test_the_demo_finds_the_truth(tmp_path: Path) -> None:
 
 
 def test_the_demo_is_the_same_every_time(tmp_path: Path) -> None:
-    first = estimates(tmp_path / "a.db", seed=5, items=10)
-    assert first == estimates(tmp_path / "b.db", seed=5, items=10)
-    assert first != estimates(tmp_path / "c.db", seed=6, items=10)
+    first = estimates(tmp_path / "a.db", seed=5, items=3)
+    assert first == estimates(tmp_path / "b.db", seed=5, items=3)
+    assert first != estimates(tmp_path / "c.db", seed=6, items=3)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

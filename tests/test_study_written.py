@@ -17,7 +17,7 @@ from deltascale.study.text import Findings, plain, render, tree
 from tests.test_study import JSON, PHASED, parsed
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-CALM_FEW = settings(CALM, max_examples=30)
+CALM_FEW = settings(CALM, max_examples=12)
 TEXTS = st.text(min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
 COUNTS = st.floats(1e6, 1e13, allow_nan=False)
 USD = st.decimals(min_value=0, max_value=500, places=6)
