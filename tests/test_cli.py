@@ -43,22 +43,10 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-SMALL = [
-    "--model",
-    "simulated/sim-1b",
-    "--model",
-    "simulated/sim-8b",
-    "--dataset",
-    "demo-sums",
-    "--protocol",
-    "review",
-    "--protocol",
-    "oracle",
-    "--turns",
-    "2",
-    "--items",
-    "12",
-]
+OPTIONS = {"--dataset": "demo-sums", "--turns": "2", "--items": "12"}
+SMALL = [word for pair in OPTIONS.items() for word in pair]
+SMALL += ["--model", "simulated/sim-1b", "--model", "simulated/sim-8b"]
+SMALL += ["--protocol", "review", "--protocol", "oracle"]
 
 
 @pytest.fixture(scope="module")

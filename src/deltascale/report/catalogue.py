@@ -54,7 +54,7 @@ def model_rows(*, every: bool) -> list[Row]:
 def show_models(rows: Sequence[Row]) -> None:
     """The catalogue as a table."""
     made = table(
-        "models; a size that is not published is a range? or ?; --json has sources, dates and successors",
+        "models; sizes that are not published are a range? or ?; --json has sources and dates",
         ["model", "size", "$/Mtok", "retires"],
         left=1,
     )
