@@ -149,6 +149,7 @@ def test_a_chart_can_be_read_with_keys_and_as_a_table(made: pages.Made, browser:
             assert rows >= n_marks(tab, chart)
 
 
+@pytest.mark.slow
 def test_axes_can_be_chosen(made: pages.Made, browser: Any) -> None:
     with pages.opened(browser, made.page) as found:
         tab = found.page
@@ -166,6 +167,7 @@ def test_axes_can_be_chosen(made: pages.Made, browser: Any) -> None:
         assert found.said == []
 
 
+@pytest.mark.slow
 def test_sizes_that_are_estimates_are_intervals(made: pages.Made, browser: Any) -> None:
     with pages.opened(browser, made.page) as found:
         tab = found.page
@@ -180,6 +182,7 @@ def test_sizes_that_are_estimates_are_intervals(made: pages.Made, browser: Any) 
         assert panel.locator("path").count() == marks - 1
 
 
+@pytest.mark.slow
 def test_what_is_extrapolation_is_marked(made: pages.Made, browser: Any) -> None:
     """Also where a model of estimated size, which is in no fit, lies further out."""
     claims = {one.protocol: one.rung for one in made.results.claims}
@@ -195,6 +198,7 @@ def test_what_is_extrapolation_is_marked(made: pages.Made, browser: Any) -> None
         assert hatched > float(solid.split()[-1].split(",")[0]), "beyond three times the largest"
 
 
+@pytest.mark.slow
 def test_light_dark_and_paper(made: pages.Made, browser: Any) -> None:
     def back(tab: Any) -> str:
         return str(tab.evaluate("getComputedStyle(document.body).backgroundColor"))
@@ -365,6 +369,7 @@ def enlarged(results: Results, times: int) -> Results:
     return replace(results, **grown)
 
 
+@pytest.mark.slow
 def test_a_study_of_35_000_samples_stays_below_5_mb(made: pages.Made) -> None:
     many = enlarged(made.results, 12)
     assert len(many.cells) > 400

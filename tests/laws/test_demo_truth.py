@@ -48,6 +48,7 @@ def coverage(directory: Path, seeds: range, items: int) -> dict[str, tuple[int, 
     return found
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_of_a_few_demos(tmp_path: Path) -> None:
     found = coverage(tmp_path, range(100, 102), 25)
     held, n = (sum(column) for column in zip(*found.values(), strict=True))

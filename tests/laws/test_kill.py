@@ -138,7 +138,7 @@ def _estimates(out: Path) -> str:
 
 
 def test_killed_and_resumed(tmp_path: Path) -> None:
-    asyncio.run(_scenario(tmp_path, n_kills=2, seed=0))
+    asyncio.run(_scenario(tmp_path, n_kills=1, seed=0))
 
 
 def test_ctrl_c_finishes_what_is_in_flight(tmp_path: Path) -> None:

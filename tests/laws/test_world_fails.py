@@ -58,7 +58,10 @@ def test_faults_change_no_estimate_and_no_paid_reply_is_asked_twice(
         assert spent.n_failures == sum(stormy.met.values()) - stormy.met["slow"]
 
 
-@pytest.mark.parametrize("seed", range(20))
+SEEDS = [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 20))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_budget_is_never_passed_at_any_concurrency(tmp_path: Path, seed: int) -> None:
     # Dear enough that the budget holds about 25 of the 100 calls.
     price = Price(1_000_000, 500_000, 60_000_000, "test", "2026-01-01")
