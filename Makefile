@@ -32,7 +32,7 @@ demo: $(RUN)
 	$(BIN)/deltascale demo
 
 test: $(DEV)
-	$(BIN)/python -m pytest -n 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 slow: $(DEV)
 	$(BIN)/python -m pytest -m slow -n auto --timeout 1800

@@ -8,7 +8,6 @@ import pickle
 import shutil
 from pathlib import Path
 
-import networkx as nx  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from deltascale import datasets
@@ -33,6 +32,8 @@ def folder(parent: Path) -> Path:
             copy_function=shutil.copyfile,
         )
     told = json.loads((root / "dblp" / "dblp_graphs.json").read_text())
+    import networkx as nx  # type: ignore[import-untyped]  # it has no types
+
     graphs = {"paper_net": nx.DiGraph(), "author_net": nx.Graph()}
     for name, graph in graphs.items():
         graph.add_nodes_from(told[name]["nodes"].items())

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from numpy.typing import NDArray
-from statsmodels.stats.multitest import multipletests
 
 from deltascale.analysis import Results, Settings, analyse
 from deltascale.analysis import arms as arms_of
@@ -288,6 +287,9 @@ def replace_costs(frame: Frame, *, first: int, later: int) -> Frame:
 
 
 def test_families_are_adjusted_apart_and_say_their_size() -> None:
+    # Late: it takes seconds to import, and every worker of a test run would pay.
+    from statsmodels.stats.multitest import multipletests
+
     frames, made = null_world(4, models=4)
     found = analyse(frames, made, settings=QUICK)
     by_family: dict[str, list[Finding]] = {}

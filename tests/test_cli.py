@@ -116,14 +116,14 @@ def test_running_again_buys_nothing(
 @pytest.mark.parametrize("command", ["status", "doctor", "models", "datasets"])
 @pytest.mark.parametrize("as_json", [False, True])
 def test_commands_that_look(
-    demo: Path,
+    small: Path,
     command: str,
     as_json: bool,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-" + "s3cret" * 6)
-    arguments = [command, *([str(demo)] if command == "status" else []), *["--json"] * as_json]
+    arguments = [command, *([str(small)] if command == "status" else []), *["--json"] * as_json]
     code, out, err = deltascale(*arguments, monkeypatch=monkeypatch, capsys=capsys)
     assert (code, err) == (0, "")
     assert "s3cret" not in out

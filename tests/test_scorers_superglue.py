@@ -7,7 +7,6 @@ from itertools import chain
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score  # type: ignore[import-untyped]  # it has no types
 
 from deltascale import scorers
 from deltascale.records import Item, Question
@@ -111,6 +110,8 @@ def test_a_set_of_options_is_right_as_a_whole() -> None:
     )
 )
 def test_macro_f1_is_that_of_scikit_learn(pairs: list[tuple[str, str | None]]) -> None:
+    from sklearn.metrics import f1_score  # type: ignore[import-untyped]  # no types; slow
+
     golds = [gold for gold, _ in pairs]
     answers = [answer or "no answer" for _, answer in pairs]
     expected = f1_score(golds, answers, labels=list(THREE), average="macro", zero_division=0)
@@ -122,6 +123,8 @@ SETS = st.sets(st.integers(1, 4)).map(lambda s: ",".join(map(str, sorted(s))) or
 
 @given(st.lists(st.tuples(SETS, st.one_of(st.none(), SETS)), min_size=1, max_size=20))
 def test_multirc_is_binary_f1_over_all_options(pairs: list[tuple[str, str | None]]) -> None:
+    from sklearn.metrics import f1_score  # type: ignore[import-untyped]  # no types; slow
+
     def bits(answer: str) -> list[int]:
         return [int(str(number) in answer.split(",")) for number in range(1, 5)]
 

@@ -412,6 +412,7 @@ def test_a_planted_law_of_two_sizes_comes_back(fitted: stats.ChinchillaFit) -> N
     assert 0 < fitted.reached < 1  # some starts do not arrive: many are needed
 
 
+@pytest.mark.slow
 def test_resampled_fits_are_as_good_as_scipys(fitted: stats.ChinchillaFit) -> None:
     from scipy.optimize import minimize
 

@@ -554,6 +554,7 @@ def test_nothing_outside_changes(world: World) -> None:
     assert world.callers == []
 
 
+@pytest.mark.slow
 def test_attempts_at_the_outside_are_named(world: World) -> None:
     """They end as `blocked`, or as the exception of an interpreter that has no such thing."""
     fates = {name: world.fates[name][0].status for name in ESCAPES if name != "environment"}

@@ -111,6 +111,7 @@ def test_the_page_in_a_browser(made: pages.Made, browser: Any) -> None:
         assert found.said == []
 
 
+@pytest.mark.slow
 def test_a_script_that_gets_in_is_still_not_run(made: pages.Made, browser: Any) -> None:
     """The policy in the page: were a text ever put in as markup, nothing of it would run."""
     with pages.opened(browser, made.page) as found:
