@@ -193,7 +193,7 @@ def _show_claims(shown: Console, results: Results) -> None:
         name = escape(one.protocol) + (f" T{one.temperature:g}" if several else "")
         shown.print(f"{name}: {_RUNGS[one.rung]}: {escape(one.text)}")
         if one.missing:
-            shown.print(f"  no more, for want of {escape(one.missing)}", soft_wrap=False)
+            shown.print(f"  no more is claimed; missing: {escape(one.missing)}", soft_wrap=False)
         if one.cost:
             shown.print(f"  {escape(one.cost)}")
     if results.claims:
