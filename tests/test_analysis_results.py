@@ -60,6 +60,9 @@ def make_frame(
         cells=tuple(Cell(m, dataset, p, temperature) for m, p in score_by_cell),
         items=items,
         clusters=items,
+        strata=("",) * len(items),
+        units=items,
+        chance_I=np.full(len(items), np.nan),
         planned_CIE=np.ones(shape[:3], np.bool_),
         score_CIET=score,
         outcome_CIET=np.where(known, 0, 5).astype(np.int8),
@@ -69,6 +72,7 @@ def make_frame(
         output_tokens_CIET=np.full(shape, 5, np.int64),
         cost_nusd_CIET=cost,
         others={},
+        counts={},
         reply_CIET=np.full(shape, -1, np.int32),
         reply_error_CIET=np.zeros(shape, np.bool_),
     )
@@ -576,7 +580,11 @@ def test_temperatures_are_compared_on_the_same_items() -> None:
         cells=frames[0].cells + frames[1].cells,
         items=frames[0].items,
         clusters=frames[0].clusters,
+        strata=frames[0].strata,
+        units=frames[0].units,
+        chance_I=frames[0].chance_I,
         others={},
+        counts={},
     )
     found = analyse((joined,), study([spec], "review"), settings=QUICK)
     (row,) = pick(found.sensitivity, "delta_difference", family="temperatures")

@@ -437,13 +437,16 @@ def test_local_weights_need_not_be_there(tmp_path: Path) -> None:
     assert str(weights.parent) not in archives.contents(blind, tmp_path)
 
 
-OLDER = {0: "ALTER TABLE turns ADD COLUMN detail TEXT NOT NULL DEFAULT ''"}
+SCHEMA_1 = (
+    "ALTER TABLE items DROP COLUMN unit; ALTER TABLE items DROP COLUMN chance;"
+    " PRAGMA user_version=1;"
+)
 
 
 def older(small: Path, directory: Path) -> Path:
     """The study with a ledger as an older version would have written it."""
     shutil.copytree(small, directory)
-    archives.executed("ALTER TABLE turns DROP COLUMN detail; PRAGMA user_version=0;")(directory)
+    archives.executed(SCHEMA_1)(directory)
     return directory
 
 
@@ -458,9 +461,10 @@ def test_an_older_ledger_opens_and_verifies_and_stays_as_it_was(
 ) -> None:
     directory = older(small, tmp_path / "older")
     before = (directory / "ledger.db").read_bytes()
-    with pytest.raises(LedgerMistake, match="schema 0, this deltascale reads 1"):
-        conduct.status(directory)
-    monkeypatch.setattr(ledger, "MIGRATIONS", OLDER)
+    with monkeypatch.context() as without:
+        without.setattr(ledger, "MIGRATIONS", {})
+        with pytest.raises(LedgerMistake, match="schema 1, this deltascale reads 2"):
+            conduct.status(directory)
     assert conduct.status(directory)[1] == conduct.status(small)[1]
     report = archives.proved(archives.packed(directory, tmp_path / "older.zip"))
     assert report.holds
@@ -470,8 +474,7 @@ def test_an_older_ledger_opens_and_verifies_and_stays_as_it_was(
 def test_a_pack_with_an_older_ledger_verifies(
     pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    edit = archives.executed("ALTER TABLE turns DROP COLUMN detail; PRAGMA user_version=0;")
-    monkeypatch.setattr(ledger, "MIGRATIONS", OLDER)
+    edit = archives.executed(SCHEMA_1)
     assert archives.proved(archives.tampered(pack, tmp_path / "older.zip", edit)).holds
 
 
@@ -480,9 +483,8 @@ def test_writing_to_an_older_ledger_keeps_it_beside(
 ) -> None:
     directory = older(small, tmp_path / "older")
     before = dumped(directory / "ledger.db")
-    monkeypatch.setattr(ledger, "MIGRATIONS", OLDER)
     archives.had(archives.simulated(), directory)
-    assert dumped(directory / "ledger.v0.db") == before
+    assert dumped(directory / "ledger.v1.db") == before
     assert worlds.turns(directory / "ledger.db") == worlds.turns(small / "ledger.db")
     monkeypatch.setattr(ledger, "MIGRATIONS", {})
     assert conduct.status(directory)[1].spent == conduct.status(small)[1].spent
@@ -492,6 +494,6 @@ def test_a_migration_that_ends_elsewhere_is_refused(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = older(small, tmp_path / "older")
-    monkeypatch.setattr(ledger, "MIGRATIONS", {0: "CREATE TABLE more(x)"})
+    monkeypatch.setattr(ledger, "MIGRATIONS", {1: "CREATE TABLE more(x)"})
     with pytest.raises(LedgerMistake, match="other tables"):
         conduct.status(directory)

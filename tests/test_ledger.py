@@ -40,7 +40,9 @@ REPLY = Reply(
     b"{raw}" * 100,
 )
 CELL = Cell("openai/toy", "sums", "review", 0.7)
-ITEMS = tuple(Item(f"i{n}", Question((), ""), "1", cluster=f"c{n // 2}") for n in range(4))
+ITEMS = tuple(
+    Item(f"i{n}", Question((), ""), "1", cluster=f"c{n // 2}", chance=0.25) for n in range(4)
+)
 
 
 def test_a_reply_comes_back_whole_but_for_its_raw_body(tmp_path: Path) -> None:
@@ -92,7 +94,9 @@ def test_samples_turns_and_plans_come_back_in_order(tmp_path: Path) -> None:
     with ledger.read(path) as book:
         (planned,) = book.cells()
         assert planned == ledger.Planned(CELL, 4, 1, 2), "a plan only grows"
-        assert book.items("sums") == tuple((item.id, item.cluster) for item in ITEMS)
+        assert book.items("sums") == tuple(
+            ledger.Listed(item.id, item.cluster, "", "", 0.25) for item in ITEMS
+        )
         found = sorted(book.turns(CELL), key=lambda row: (row[0], row[2].turn))
         assert found == [(n, 0, turn) for n in range(3) for turn in (first, last)]
         status = book.status()
@@ -125,7 +129,7 @@ def _newer(path: Path) -> None:
     [
         (_not_a_ledger, "not a ledger"),
         (_another_database, "a database, but not a ledger"),
-        (_newer, "has schema 99, this deltascale reads 1"),
+        (_newer, "has schema 99, this deltascale reads 2"),
     ],
 )
 def test_what_is_not_ours_is_refused_and_left_alone(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltascale.ledger import Ledger, Planned
-from deltascale.records import Cell
+from deltascale.records import COUNT, Cell
 from deltascale.scorers.reply import is_error_body
 
 __all__ = ["OUTCOMES", "Frame", "load"]
@@ -42,7 +42,10 @@ class Frame:
     sample was not asked yet), and beyond what is planned for a cell (`planned_CIE` False).
     `answer_CIET` numbers distinct answers of an item from 0; -1 is no answer.
     `cost_nusd_CIET` is the cost as deployed of that turn alone, and so are the tokens.
-    `others[name]` are secondary scores, shaped like `score_CIET`.
+    `others[name]` are secondary scores, shaped like `score_CIET`, and `counts[name]` what the
+    benchmark's own scores are made of; NaN where a turn has none.
+    `units` groups items that are scored as one. `chance_I` is how often a blind guess among an
+    item's options is right; NaN where that is not known.
     `reply_CIET` numbers the distinct texts that were submitted, over all cells and items; -1 is no
     text on record. `reply_error_CIET`: the text reads like a server's error message.
     """
@@ -51,6 +54,9 @@ class Frame:
     cells: tuple[Cell, ...]
     items: tuple[str, ...]
     clusters: tuple[str, ...]
+    strata: tuple[str, ...]
+    units: tuple[str, ...]
+    chance_I: Floats
     planned_CIE: NDArray[np.bool_]
     score_CIET: Floats
     outcome_CIET: NDArray[np.int8]
@@ -60,6 +66,7 @@ class Frame:
     output_tokens_CIET: NDArray[np.int64]
     cost_nusd_CIET: NDArray[np.int64]
     others: Mapping[str, Floats]
+    counts: Mapping[str, Floats]
     reply_CIET: NDArray[np.int32]
     reply_error_CIET: NDArray[np.bool_]
 
@@ -88,6 +95,7 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
     tokens_in, tokens_out, cost = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     planned_CIE = np.zeros(shape[:3], dtype=np.bool_)
     others: dict[str, Floats] = {}
+    counts: dict[str, Floats] = {}
     answer_codes: list[dict[str, int]] = [{} for _ in items]
     reply = np.full(shape, -1, dtype=np.int32)
     reply_error = np.zeros(shape, dtype=np.bool_)
@@ -106,13 +114,17 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
                 codes = answer_codes[position]
                 answer[at] = codes.setdefault(turn.answer, len(codes))
             for name, value in turn.others.items():
-                others.setdefault(name, np.full(shape, np.nan))[at] = value
+                kind = counts if name.startswith(COUNT) else others
+                kind.setdefault(name, np.full(shape, np.nan))[at] = value
             reply[at], reply_error[at] = replies.facts(turn.call)
     return Frame(
         dataset=dataset,
         cells=tuple(planned.cell for planned in cells),
-        items=tuple(item for item, _ in items),
-        clusters=tuple(cluster for _, cluster in items),
+        items=tuple(item.id for item in items),
+        clusters=tuple(item.cluster for item in items),
+        strata=tuple(item.stratum for item in items),
+        units=tuple(item.unit or item.id for item in items),
+        chance_I=np.array([item.chance or np.nan for item in items], dtype=np.float64),
         planned_CIE=planned_CIE,
         score_CIET=score,
         outcome_CIET=outcome,
@@ -122,6 +134,7 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
         output_tokens_CIET=tokens_out,
         cost_nusd_CIET=cost,
         others=others,
+        counts=counts,
         reply_CIET=reply,
         reply_error_CIET=reply_error,
     )

@@ -27,12 +27,15 @@ from deltascale.errors import LedgerMistake
 from deltascale.records import Cell, Failure, Item, Message, Reply, Request, Sample, Turn
 
 __all__ = [
-    "MIGRATIONS", "SCHEMA_VERSION", "Call", "Ledger", "Planned", "Spent", "Status", "migrate",
-    "read", "write",
+    "MIGRATIONS", "SCHEMA_VERSION", "Call", "Ledger", "Listed", "Planned", "Spent", "Status",
+    "migrate", "read", "write",
 ]  # fmt: skip
 
-SCHEMA_VERSION = 1
-MIGRATIONS: dict[int, str] = {}
+SCHEMA_VERSION = 2
+MIGRATIONS: dict[int, str] = {
+    1: "ALTER TABLE items ADD COLUMN unit TEXT NOT NULL DEFAULT '';"
+    " ALTER TABLE items ADD COLUMN chance REAL NOT NULL DEFAULT 0"
+}
 """Schema version → the SQL that makes the next version of it. They run one after the other, on a
 copy, and must end at the tables and columns of `_SCHEMA`."""
 
@@ -51,7 +54,8 @@ CREATE TABLE cells(
   n_turns INTEGER NOT NULL) STRICT;
 CREATE TABLE items(
   dataset TEXT NOT NULL, position INTEGER NOT NULL, id TEXT NOT NULL, cluster TEXT NOT NULL,
-  stratum TEXT NOT NULL, PRIMARY KEY(dataset, position), UNIQUE(dataset, id))
+  stratum TEXT NOT NULL, unit TEXT NOT NULL DEFAULT '', chance REAL NOT NULL DEFAULT 0,
+  PRIMARY KEY(dataset, position), UNIQUE(dataset, id))
   STRICT, WITHOUT ROWID;
 CREATE TABLE samples(
   id INTEGER PRIMARY KEY, cell TEXT NOT NULL, item TEXT NOT NULL, epoch INTEGER NOT NULL,
@@ -108,6 +112,17 @@ class Planned(msgspec.Struct, frozen=True):
     @property
     def n_samples(self) -> int:
         return self.n_items * self.n_epochs
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What is on record of an item. `unit` groups items that are scored as one; empty: alone.
+    `chance` is how often a blind guess among its options is right; 0: not known."""
+
+    id: str
+    cluster: str
+    stratum: str
+    unit: str
+    chance: float
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -195,8 +210,16 @@ class Ledger:
         self._write(
             *(
                 (
-                    "INSERT OR IGNORE INTO items VALUES(?,?,?,?,?)",
-                    (dataset, position, item.id, item.cluster or item.id, item.stratum),
+                    "INSERT OR IGNORE INTO items VALUES(?,?,?,?,?,?,?)",
+                    (
+                        dataset,
+                        position,
+                        item.id,
+                        item.cluster or item.id,
+                        item.stratum,
+                        item.meta.get("unit", ""),
+                        item.chance,
+                    ),
                 )
                 for position, item in enumerate(items)
             )
@@ -256,12 +279,13 @@ class Ledger:
         )
         return tuple(Planned(Cell(*row[:4]), *row[4:]) for row in rows)
 
-    def items(self, dataset: str) -> tuple[tuple[str, str], ...]:
-        """A dataset's items in subset order: id and cluster."""
+    def items(self, dataset: str) -> tuple[Listed, ...]:
+        """A dataset's items in subset order."""
         rows = self._connection.execute(
-            "SELECT id,cluster FROM items WHERE dataset=? ORDER BY position", (dataset,)
+            "SELECT id,cluster,stratum,unit,chance FROM items WHERE dataset=? ORDER BY position",
+            (dataset,),
         )
-        return tuple(rows)
+        return tuple(Listed(*row) for row in rows)
 
     def turns(self, cell: Cell) -> Iterator[tuple[int, int, Turn]]:
         """A cell's turns on record: the item's position in its dataset, the epoch and the turn."""

@@ -16,6 +16,7 @@ import msgspec
 
 __all__ = [
     "ANSWERED",
+    "COUNT",
     "FATAL",
     "MISSING",
     "RETRYABLE",
@@ -324,7 +325,9 @@ class Item:
     """One problem of a dataset. `id` is unique in the benchmark and the same on every machine.
 
     `cluster` groups items that share a passage or template; empty: the item is its own cluster.
-    `stratum` is the share of the benchmark that a subset must keep.
+    `stratum` is the share of the benchmark that a subset must keep. `chance` is how often a blind
+    guess among the item's options is right; 0: not known. Items that are scored as one name their
+    unit in `meta["unit"]`.
     """
 
     id: str
@@ -334,11 +337,17 @@ class Item:
     stratum: str = ""
     cluster: str = ""
     meta: Mapping[str, str] = field(default_factory=dict)
+    chance: float = 0.0
+
+
+COUNT = "n_"
+"""Begins the name of what is no secondary score of a turn but a count: of options rightly chosen,
+of uses of tools. Benchmarks whose own scores are no mean over items are made of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A judged answer. `value` in [0, 1]; `others` are secondary scores by name.
+    """A judged answer. `value` in [0, 1]; `others` are secondary scores in [0, 1] by name.
 
     `detail` says what a judge that is not a pure function found, and with what it looked.
     """

@@ -127,7 +127,7 @@ def texts(path: Path) -> Iterator[tuple[str, str]]:
             yield "observations", " ".join(row)
         for table, columns in (
             ("cells", "model,dataset,protocol"),
-            ("items", "dataset,id,cluster,stratum"),
+            ("items", "dataset,id,cluster,stratum,unit"),
             ("turns", "COALESCE(answer,''),others,detail"),
         ):
             for row in connection.execute(f"SELECT {columns} FROM {table}"):  # noqa: S608
@@ -225,10 +225,10 @@ def _copy_observations(old: sqlite3.Connection, new: sqlite3.Connection, rules: 
 def _copy_samples(old: sqlite3.Connection, new: sqlite3.Connection, rules: Rules) -> None:
     text = rules.scrub.text
     rows = old.execute("SELECT * FROM items ORDER BY dataset,position")
-    for dataset, position, item, cluster, stratum in rows:
+    for dataset, position, *names, chance in rows:
         new.execute(
-            "INSERT INTO items VALUES(?,?,?,?,?)",
-            (text(dataset), position, text(item), text(cluster), text(stratum)),
+            "INSERT INTO items VALUES(?,?,?,?,?,?,?)",
+            (text(dataset), position, *map(text, names), chance),
         )
     cells: dict[str, tuple[str, bool]] = {}
     for row in old.execute("SELECT * FROM cells ORDER BY dataset,protocol,temperature,model"):

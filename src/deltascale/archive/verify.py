@@ -224,7 +224,7 @@ class _Pack:
                 text = f"the ledger plans more of {cell.dataset} than the lock knows"
                 return Check("plan", "failed", text)
         for name, dataset in lock.datasets.items():
-            if tuple(identity for identity, _ in book.items(name)) != dataset.ids:
+            if tuple(item.id for item in book.items(name)) != dataset.ids:
                 return Check("plan", "failed", f"{name}: the ledger has other items than the lock")
         return None
 

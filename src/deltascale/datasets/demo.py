@@ -55,7 +55,7 @@ def _load_choices(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
             (user(prompt),), _LETTER_FORMAT, choices=tuple(str(value) for value in options)
         )
         target = "ABCD"[options.index(result)]
-        items.append(Item(f"demo-choices/{number:04d}", question, target))
+        items.append(Item(f"demo-choices/{number:04d}", question, target, chance=1 / 4))
     return tuple(items)
 
 

@@ -148,7 +148,13 @@ def _item(
         choices=options,
     )
     return Item(
-        item_id, question, target, stratum=name, cluster=meta.get("unit", ""), meta=dict(meta)
+        item_id,
+        question,
+        target,
+        stratum=name,
+        cluster=meta.get("unit", ""),
+        meta=dict(meta),
+        chance=1 / len(options) if options else 0.0,
     )
 
 

@@ -111,6 +111,7 @@ def _item(task: str, draft: _Draft, asks: str, spec: DatasetSpec) -> Item:
         aliases=draft.answers[1:],
         stratum=task,
         cluster=f"{task}/{shared}" if draft.shared else "",
+        chance=1 / len(draft.choices) if task != "MultiRC" and draft.choices else 0.0,
     )
 
 

@@ -373,4 +373,5 @@ def _item(draft: _Draft, targets: tuple[str, ...], scorer: str, spec: DatasetSpe
         stratum=draft.topic,
         cluster=draft.cluster,
         meta=meta,
+        chance=1 / len(draft.choices) if draft.choices else 0.0,
     )
