@@ -34,6 +34,7 @@ FIRST_COLUMNS = {
     "predictions": "dataset,protocol,temperature,form,parameters,delta,delta_low,delta_high",
     "costs": FINDING,
     "frontier": "dataset,model,protocol,temperature,cost_usd,cost_usd_low,cost_usd_high,accuracy",
+    "benchmarks": "model,dataset,protocol,temperature,part,metric,first,first_low,first_high,last",
     "thresholds": FINDING,
     "sensitivity": FINDING,
     "generalisation": FINDING,

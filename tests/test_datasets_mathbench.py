@@ -11,13 +11,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deltascale import scorers
 from deltascale.datasets import Cache, load, mathbench, subsets
 from deltascale.datasets.fetch import Remote
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
-from deltascale.scorers.mathbench import Variant, by_stage, circular, opencompass_cloze
+from deltascale.scorers import benchmark
+from deltascale.scorers.mathbench import MATHBENCH, opencompass_cloze
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 HANDMADE = SHARED / "mathbench" / "handmade" / "mathbench_v1"
@@ -222,48 +225,106 @@ def test_the_rule_of_opencompass(text: str, chinese: bool, found: str) -> None:
     assert opencompass_cloze(text, chinese=chinese) == found
 
 
-def answered(letters: str, gold: str = "A") -> list[Variant]:
+def answered(
+    letters: str, gold: str = "A", *, file: str = "college/single_choice_en", name: str = "q"
+) -> list[tuple[Item, str | None]]:
     """One question, its answers in the order of the rotations (`-`: none)."""
-    variants = []
-    for pattern, letter in zip(mathbench.PATTERNS, letters, strict=True):
-        right = "ABCD"[pattern.index(gold)]
-        variants.append(Variant(pattern, None if letter == "-" else letter, letter == right))
-    return variants
+    asked = Question((), "", choices=("1", "2", "3", "4"))
+    return [
+        (
+            Item(
+                f"{file}/{name}#{pattern}",
+                asked,
+                "ABCD"[pattern.index(gold)],
+                stratum=file,
+                meta={"unit": f"{file}/{name}", "pattern": pattern},
+            ),
+            None if letter == "-" else letter,
+        )
+        for pattern, letter in zip(mathbench.PATTERNS, letters, strict=False)
+    ]
 
 
 def test_circular_scores_by_hand() -> None:
-    always_right = answered("ADCB")
-    always_a = answered("AAAA")
-    twice_right = answered("AD--")
-    scores = circular([always_right, always_a, twice_right])
-    assert scores["acc_1"] == 1.0
-    assert scores["acc_4"] == pytest.approx(7 / 12)
-    assert scores["perf_4"] == scores["more_4_4"] == pytest.approx(1 / 3)
-    assert scores["more_4_1"] == 1.0
-    assert scores["more_4_2"] == pytest.approx(2 / 3)
-    assert scores["vote_4"] == 1.0  # the tie of AAAA over four options goes to the first
-    assert scores["prior_A"] == pytest.approx(6 / 12)
-    assert scores["prior_none"] == pytest.approx(2 / 12)
-    assert circular([answered("AAAA", gold="B")])["vote_4"] == 0.0
+    always_right = answered("ADCB", name="1")
+    always_a = answered("AAAA", name="2")
+    twice_right = answered("AD--", name="3")
+    scores = benchmark.scores(MATHBENCH, [*always_right, *always_a, *twice_right])
+    file = "college/single_choice_en"
+    assert scores[file, "acc_1"] == 1.0
+    assert scores[file, "acc_4"] == pytest.approx(7 / 12)
+    assert scores[file, "perf_4"] == pytest.approx(1 / 3)
+    assert scores[file, "more_4_1"] == 1.0
+    assert scores[file, "more_4_2"] == pytest.approx(2 / 3)
+    assert scores[file, "more_4_3"] == pytest.approx(1 / 3)
+    assert scores[file, "vote_4"] == 1.0  # the tie of AAAA over four options goes to the first
+    assert scores["college", "circular evaluation"] == pytest.approx(1 / 3)
+    assert scores["", "prior A"] == pytest.approx(6 / 12)
+    assert scores["", "prior none"] == pytest.approx(2 / 12)
+    wrong = benchmark.scores(MATHBENCH, answered("AAAA", gold="B"))
+    assert wrong[file, "vote_4"] == 0.0
+    assert wrong[file, "acc_4"] == 0.25
 
 
-def test_circular_scores_need_all_rotations() -> None:
-    with pytest.raises(ValueError, match="four rotations"):
-        circular([answered("ADCB")[:3]])
-    with pytest.raises(ValueError, match="at least one"):
-        circular([])
+@given(st.lists(st.tuples(st.text("ABCD-", min_size=4, max_size=4), st.sampled_from("ABCD"))))
+def test_circular_scores_are_those_of_plain_loops(questions: list[tuple[str, str]]) -> None:
+    """An independent telling of the published rules, question by question."""
+    held, n_perfect, n_voted, n_first, n_right = [], 0, 0, 0, 0
+    for number, (letters, gold) in enumerate(questions):
+        held += answered(letters, gold, name=str(number))
+        options = [
+            None if letter == "-" else pattern["ABCD".index(letter)]
+            for pattern, letter in zip(mathbench.PATTERNS, letters, strict=True)
+        ]
+        n_perfect += all(option == gold for option in options)
+        n_first += options[0] == gold
+        n_right += options.count(gold)
+        said = sorted({option for option in options if option})
+        n_voted += bool(said) and max(said, key=options.count) == gold
+    scores, n, file = benchmark.scores(MATHBENCH, held), len(questions), "college/single_choice_en"
+    if not questions:
+        assert scores == {}
+        return
+    assert scores[file, "perf_4"] == pytest.approx(n_perfect / n)
+    assert scores[file, "acc_1"] == pytest.approx(n_first / n)
+    assert scores[file, "acc_4"] == pytest.approx(n_right / n / 4)
+    assert scores[file, "vote_4"] == pytest.approx(n_voted / n)
+
+
+def test_a_question_without_one_of_its_rotations_counts_for_none() -> None:
+    whole, part = answered("ADCB", name="1"), answered("ADC", name="2")
+    file = "college/single_choice_en"
+    assert benchmark.scores(MATHBENCH, [*whole, *part])[file, "perf_4"] == 1.0
+    assert benchmark.scores(MATHBENCH, part)[file, "accuracy"] == 1.0
 
 
 def test_stages_are_means_of_languages_and_parts_means_of_stages() -> None:
-    scores = dict.fromkeys(mathbench.FILES, 0.5)
-    scores["college/single_choice_en"] = 1.0
-    found = by_stage(scores)
-    assert found["college"] == 0.75
-    assert found["application"] == pytest.approx((4 * 0.5 + 0.75) / 5)
-    assert found["overall"] == pytest.approx((found["application"] + 0.5) / 2)
-    del scores["arithmetic/cloze_en"]
-    assert "application" not in by_stage(scores)
-    assert "theory" in by_stage(scores)
+    def item(file: str, number: int) -> Item:
+        return Item(f"{file}/{number}", Question((), ""), "7", stratum=file)
+
+    # Of different lengths, so that a mean over items would be another.
+    held: list[tuple[Item, str | None]] = [
+        (item(file, number), "7" if number == 0 else None)
+        for place, file in enumerate(mathbench.FILES)
+        for number in range(2 + place % 3)
+    ]
+    accuracy = {file: 1 / (2 + place % 3) for place, file in enumerate(mathbench.FILES)}
+    found = benchmark.scores(MATHBENCH, held)
+    of_stage = {}
+    for stage in {file.partition("/")[0] for file in mathbench.FILES}:
+        own = [x for file, x in accuracy.items() if file.startswith(f"{stage}/")]
+        of_stage[stage] = sum(own) / len(own)
+        assert found[stage, "accuracy"] == pytest.approx(of_stage[stage])
+    theory = [x for stage, x in of_stage.items() if stage.endswith("_knowledge")]
+    applied = [x for stage, x in of_stage.items() if not stage.endswith("_knowledge")]
+    both = (sum(theory) / 4 + sum(applied) / 5) / 2
+    assert found["theory", "accuracy"] == pytest.approx(sum(theory) / 4)
+    assert found["", "accuracy, mean of both parts"] == pytest.approx(both)
+    lacking = [pair for pair in held if "arithmetic" not in pair[0].id]
+    less = benchmark.scores(MATHBENCH, lacking)
+    assert ("application", "accuracy") not in less
+    assert ("theory", "accuracy") in less
+    assert not [name for name in less if not name[0]]
 
 
 def test_the_order_is_pinned(folder: Path) -> None:

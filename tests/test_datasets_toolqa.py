@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 
 from deltascale import scorers
 from deltascale.datasets import Cache, load, subsets, toolqa
-from deltascale.datasets.toolqa import FILES, agent, errata, rates
+from deltascale.datasets.toolqa import FILES, agent, errata
 from deltascale.errors import DatasetMistake
 from deltascale.records import (
     Ask,
     DatasetSpec,
     Item,
     Message,
-    Params,
     Question,
     Reply,
-    Request,
     Seen,
     ToolCall,
     UseTool,
     user,
 )
+from deltascale.scorers import benchmark
+from deltascale.scorers import toolqa as toolqa_scorer
 from deltascale.scorers.toolqa import finished
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "toolqa"
@@ -260,8 +260,8 @@ def test_native_gives_up_after_its_steps() -> None:
 # --- how attempts went ---------------------------------------------------------------------------
 
 
-def last_call(dialect: str, replies: list[Reply], steps: int) -> tuple[Request, Reply]:
-    """The call that ends an attempt with these replies, after an earlier turn with uses of its own.
+def last_seen(dialect: str, replies: list[Reply], steps: int) -> Seen:
+    """What ends an attempt with these replies, after an earlier turn with uses of its own.
 
     Tools tell what they are asked.
     """
@@ -273,21 +273,19 @@ def last_call(dialect: str, replies: list[Reply], steps: int) -> tuple[Request, 
         user("Check your answer"),
     )
     exchange = agent.DIALECTS[dialect](steps)(Question((), ""), opening, 0)
-    said, asked, step = iter(replies), opening, next(exchange)
-    request, reply = Request("m", "e", Params(9), opening), replies[0]
+    said, step = iter(replies), next(exchange)
+    last = Seen((), "")
     try:
         while True:
             if isinstance(step, Ask):
-                tools = agent.schema() if dialect == "native" else ()
-                asked, reply = step.messages, next(said)
-                request = Request("m", "e", Params(9), asked, tools)
+                reply = next(said)
                 spoken = Message("assistant", reply.text, reply.tool_calls)
-                seen = Seen((*asked, spoken), reply.text, None, reply.tool_calls)
+                seen = last = Seen((*step.messages, spoken), reply.text, None, reply.tool_calls)
             else:
                 seen = Seen((), json.loads(step.arguments).get("text", ""))
             step = exchange.send(seen)
     except StopIteration:
-        return request, reply
+        return last
 
 
 def use(told: str) -> ToolCall:
@@ -309,19 +307,32 @@ def test_how_an_attempt_went(
     replies: list[str], steps: int, found: tuple[int, int, int, bool]
 ) -> None:
     actions = [Reply(f"Action: {one}" if "[" in one else one, "stop") for one in replies]
-    assert rates.went(*last_call("react", actions, steps)) == rates.Went(*found)
+    assert went(last_seen("react", actions, steps), "react") == found
 
 
 def test_how_a_native_attempt_went() -> None:
     two = Reply("", "tool_use", tool_calls=(use("1"), use("The arguments are not a JSON object.")))
     done = Reply("Answer: 3", "stop")
-    assert rates.went(*last_call("native", [two, done], 9)) == rates.Went(2, 1, 0, halted=False)
-    stuck = rates.went(*last_call("native", [two, two], 2))
-    assert stuck == rates.Went(2, 1, 0, halted=True)
-    assert rates.rates([stuck, rates.Went(0, 0, 1, halted=False)]) == {
-        "halted": 0.5,
-        "uses": 1.0,
-        "invalid": 0.5,
-        "errors": 0.5,
-    }
-    assert rates.rates([]) == {}
+    assert went(last_seen("native", [two, done], 9), "native") == (2, 1, 0, False)
+    assert went(last_seen("native", [two, two], 2), "native") == (2, 1, 0, True)
+
+
+def went(seen: Seen, dialect: str) -> tuple[int, int, int, bool]:
+    tools = agent.schema() if dialect == "native" else ()
+    told = toolqa_scorer.counts(Item("i", Question((), "", tools=tools), "1"), seen)
+    uses, invalid, errors, halted = (int(told[f"n_{x}"]) for x in WENT)
+    return uses, invalid, errors, bool(halted)
+
+
+WENT = ("uses", "invalid", "errors", "halted")
+
+
+def test_rates_are_means_over_attempts() -> None:
+    held: list[tuple[Item, str | None]] = [
+        (Item("a", Question((), ""), "1", stratum="easy"), "1"),
+        (Item("b", Question((), ""), "1", stratum="hard"), None),
+    ]
+    scores = benchmark.scores(toolqa_scorer.TOOLQA, held)
+    assert scores["", "share answered"] == 0.5
+    assert scores["", "tools used per attempt"] == 0.0
+    assert benchmark.scores(toolqa_scorer.TOOLQA, []) == {}

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from deltascale import conduct, datasets, study
-from deltascale.analysis import Settings
+from deltascale.analysis import Results, Settings
 from deltascale.analysis.results import CellResult
 from deltascale.datasets import Cache, gsm8k, humaneval, toolqa
 from deltascale.engine import Progress
@@ -205,6 +205,17 @@ def native(known: Script) -> Callable[[Asked], Told]:
     return respond
 
 
+WHOLE = {
+    "humaneval": {"pass@1": 1.0},
+    "superglue": {"mean of 3 tasks": 1.0},
+    "toolqa": {
+        "share answered": 1.0,
+        "tools used per attempt": N_USES,
+        "tool errors per attempt": 0,
+    },
+}
+"""What the benchmarks' own scores are where every gold is said."""
+
 # --- runs ----------------------------------------------------------------------------------------
 
 MODEL = "{{id: openai/{name}, base_url: '{url}', parameters: 1e9, price: 0, native_tools: true}}"
@@ -219,7 +230,7 @@ def study_text(url: str, wanted: tuple[DatasetSpec, ...]) -> str:
     )
 
 
-def had(text: str, directory: Path, cache: Cache) -> tuple[CellResult, ...]:
+def had(text: str, directory: Path, cache: Cache) -> Results:
     """The results of a study's run; a second run asks nothing."""
     wanted = study.parse(text, file="study.yaml", on=date(2026, 11, 1))
     for _ in range(2):
@@ -233,11 +244,11 @@ def had(text: str, directory: Path, cache: Cache) -> tuple[CellResult, ...]:
             tell=lambda _: None,
         )
     assert progress.n_calls == 0
-    return conduct.analyze(directory, settings=FEW).cells
+    return conduct.analyze(directory, settings=FEW)
 
 
 @pytest.fixture(scope="module")
-def cells(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> tuple[CellResult, ...]:
+def results(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """All five, ToolQA with its tools as text."""
     if isinstance(reason := try_backend("wasm"), str):
         pytest.skip(reason)
@@ -259,18 +270,27 @@ def shows_golds(cells: tuple[CellResult, ...]) -> None:
 
 
 @pytest.mark.parametrize("name", ["gsm8k", "humaneval", "mathbench", "superglue", "toolqa"])
-def test_golds_are_right_and_errors_are_no_answers(
-    name: str, cells: tuple[CellResult, ...]
-) -> None:
-    own = tuple(one for one in cells if one.cell.dataset == name)
+def test_golds_are_right_and_errors_are_no_answers(name: str, results: Results) -> None:
+    own = tuple(one for one in results.cells if one.cell.dataset == name)
     assert len(own) == 2 * 2
     shows_golds(own)
+    whole = {
+        (one.cell.model, one.metric): (one.first.value, one.last.value)
+        for one in results.benchmarks
+        if one.cell.dataset == name and not one.part and one.cell.protocol == "review"
+    }
+    for metric, value in WHOLE.get(name, {}).items():
+        assert whole["openai/gold", metric] == (value, value), metric
+    if name == "toolqa":
+        # A model that says nothing else than an error takes no action, step after step.
+        assert whole["openai/broken", "share halted without an answer"] == (1.0, 1.0)
+        assert whole["openai/broken", "invalid uses per attempt"] == (7.0, 7.0)
 
 
 def test_tools_are_called_over_the_wire(cache: Cache, tmp_path: Path) -> None:
     wanted = specs(dialect="native")[-1:]
     with served(LoopbackServer(native(script(wanted, cache)))) as url:
-        shows_golds(had(study_text(url, wanted), tmp_path, cache))
+        shows_golds(had(study_text(url, wanted), tmp_path, cache).cells)
 
 
 # --- a real model --------------------------------------------------------------------------------
@@ -291,7 +311,7 @@ def test_a_small_model_meets_all_five(cache: Cache, tmp_path: Path) -> None:
         f"name: real\nmodels: [local/smollm2-135m]\ndatasets: {json.dumps(entries)}\n"
         "protocols: [review]\nturns: 2\nitems: 2\nmax_tokens: 48\n"
     )
-    cells = had(text, tmp_path, cache)
+    cells = had(text, tmp_path, cache).cells
     assert {one.cell.dataset for one in cells} == {spec.name for spec in specs()}
     for one in cells:
         assert (one.n_samples, one.n_missing) == (2, 0), one.cell

@@ -5,15 +5,16 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from deltascale.datasets import humaneval, humanevalplus
 from deltascale.errors import DatasetMistake
-from deltascale.records import DatasetSpec, Item, Score
+from deltascale.records import DatasetSpec, Item, Question, Score
 from deltascale.sandbox import Backend, try_backend
-from deltascale.scorers import code
+from deltascale.scorers import benchmark, code
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "humaneval"
 INPUTS = {  # task: (base inputs, further inputs, tolerance)
@@ -172,13 +173,17 @@ def test_a_line_that_is_no_task(line: str, tmp_path: Path) -> None:
 
 def test_pass_at_k_over_tasks_is_the_mean_of_its_draws() -> None:
     drawn = {"a": [1, 0, 0, 1], "b": [0, 0, 0], "c": [1, 1]}
-    counts = {name: (len(one), sum(one)) for name, one in drawn.items()}
+    scorer = replace(code.CODE, judge=lambda item, answer, text: Score(float(answer)))
+    held: list[tuple[Item, str | None]] = [
+        (Item(name, Question((), ""), "1"), str(one) if one else None)
+        for name, own in drawn.items()
+        for one in own
+    ]
+    scores = benchmark.scores(scorer, held)
     for k in (1, 2):
         chances = []
-        for one in drawn.values():
-            sets = list(itertools.combinations(one, k))
+        for own in drawn.values():
+            sets = list(itertools.combinations(own, k))
             chances.append(sum(any(each) for each in sets) / len(sets))
-        assert code.mean_pass_at_k(counts, k=k) == pytest.approx(sum(chances) / 3)
-    for bad, k in ((counts, 3), ({}, 1)):
-        with pytest.raises(ValueError):
-            code.mean_pass_at_k(bad, k=k)
+        assert scores["", f"pass@{k}"] == pytest.approx(sum(chances) / 3)
+    assert set(scores) == {("", "pass@1"), ("", "pass@2")}, "no task has five draws"

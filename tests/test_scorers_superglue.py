@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deltascale import scorers
-from deltascale.records import Item, Question
-from deltascale.scorers import superglue
+from deltascale.records import Item, Question, Seen
+from deltascale.scorers import benchmark, superglue
 
 SCORER = scorers.find("superglue")
+NUMBER = count()
 YES_NO = ("yes", "no")
 TWO, THREE = ("true", "false"), ("true", "false", "neither")
 LETTERS = ("A. The cat ran.", "B. The cat sat.")
@@ -86,7 +87,8 @@ def test_any_text_has_an_answer_or_none(text: str, choices: tuple[str, ...]) -> 
 
 
 def item(task: str, target: str, *aliases: str, choices: tuple[str, ...] = ()) -> Item:
-    return Item("i", Question((), "", choices=choices), target, aliases, stratum=task)
+    name = f"i{next(NUMBER)}"
+    return Item(name, Question((), "", choices=choices), target, aliases, stratum=task)
 
 
 def test_a_name_is_held_against_every_gold() -> None:
@@ -115,7 +117,8 @@ def test_macro_f1_is_that_of_scikit_learn(pairs: list[tuple[str, str | None]]) -
     golds = [gold for gold, _ in pairs]
     answers = [answer or "no answer" for _, answer in pairs]
     expected = f1_score(golds, answers, labels=list(THREE), average="macro", zero_division=0)
-    assert superglue.macro_f1(pairs, THREE) == pytest.approx(expected)
+    scores = benchmark.scores(SCORER, [(item("CB", gold), answer) for gold, answer in pairs])
+    assert scores["CB", "macro-F1"] == pytest.approx(expected)
 
 
 SETS = st.sets(st.integers(1, 4)).map(lambda s: ",".join(map(str, sorted(s))) or "0")
@@ -133,34 +136,62 @@ def test_multirc_is_binary_f1_over_all_options(pairs: list[tuple[str, str | None
         [1 - bit for bit in bits(gold)] if answer is None else bits(answer)
         for gold, answer in pairs
     ]
-    scores = superglue.multirc(
-        [(item("MultiRC", gold, choices=NUMBERS), answer) for gold, answer in pairs]
+    scores = benchmark.scores(
+        SCORER, [(item("MultiRC", gold, choices=NUMBERS), answer) for gold, answer in pairs]
     )
     flat_gold, flat_found = list(chain(*golds)), list(chain(*found))
-    assert scores["f1a"] == pytest.approx(f1_score(flat_gold, flat_found, zero_division=0))
-    assert scores["em"] == sum(g == f for g, f in zip(golds, found, strict=True)) / len(pairs)
+    expected = f1_score(flat_gold, flat_found, zero_division=0)
+    assert scores["MultiRC", "F1a"] == pytest.approx(expected)
+    n_exact = sum(g == f for g, f in zip(golds, found, strict=True))
+    assert scores["MultiRC", "EM"] == pytest.approx(n_exact / len(pairs))
+    # Asked option by option, the same judgements give the same scores.
+    one_by_one = [
+        (option(str(number), "yes" if gold else "no", place), "yes" if said else "no")
+        for number, (golds_of_one, found_of_one) in enumerate(zip(golds, found, strict=True))
+        for place, (gold, said) in enumerate(zip(golds_of_one, found_of_one, strict=True))
+    ]
+    assert benchmark.scores(SCORER, one_by_one) == pytest.approx(scores)
 
 
-def test_task_scores_by_hand() -> None:
+def option(question: str, target: str, place: int) -> Item:
+    asked = Question((), "", choices=YES_NO)
+    return Item(f"{question}-{place}", asked, target, stratum="MultiRC", meta={"unit": question})
+
+
+def test_an_option_without_an_answer_was_judged_wrongly() -> None:
+    right, wrong = option("q", "yes", 0), option("q", "no", 1)
+    assert superglue.counts(right, Seen((), "", None))["n_missed"] == 1.0
+    assert superglue.counts(wrong, Seen((), "", None))["n_wrong"] == 1.0
+
+
+def test_scores_of_tasks_by_hand() -> None:
     cb = [("true", "true"), ("true", "false"), ("false", "false"), ("neither", None)]
     answers = [(item("CB", gold), answer) for gold, answer in cb]
     answers += [(item("BoolQ", "yes"), "yes"), (item("BoolQ", "yes"), None)]
     answers += [(item("ReCoRD", "Tracy Morgan"), "Morgan"), (item("ReCoRD", "SNL"), "SNL")]
-    scores = superglue.task_scores(answers)
-    assert set(scores) == {"CB", "BoolQ", "ReCoRD"}
-    assert scores["BoolQ"] == {"accuracy": 0.5, "score": 0.5}
+    answers += [(item("ReCoRD", "SNL"), None)]
+    scores = benchmark.scores(SCORER, answers)
     macro = (2 / 3 + 2 / 3 + 0) / 3
-    assert scores["CB"]["macro_f1"] == pytest.approx(macro)
-    assert scores["CB"]["score"] == pytest.approx((0.5 + macro) / 2)
-    assert scores["ReCoRD"]["f1"] == pytest.approx((2 / 3 + 1) / 2)
-    assert scores["ReCoRD"]["em"] == 0.5
+    f1 = (2 / 3 + 1 + 0) / 3
+    assert scores == pytest.approx(
+        {
+            ("BoolQ", "accuracy"): 0.5,
+            ("CB", "accuracy"): 0.5,
+            ("CB", "macro-F1"): macro,
+            ("CB", "score"): (0.5 + macro) / 2,
+            ("ReCoRD", "F1"): f1,
+            ("ReCoRD", "EM"): 1 / 3,
+            ("ReCoRD", "score"): (f1 + 1 / 3) / 2,
+            ("", "mean of 3 tasks"): (0.5 + (0.5 + macro) / 2 + (f1 + 1 / 3) / 2) / 3,
+        }
+    )
 
 
 def test_the_benchmarks_score_needs_all_eight_tasks() -> None:
     tasks = ["BoolQ", "COPA", "RTE", "WSC", "WiC"]
-    answers = [(item(task, "x"), "x") for task in tasks]
+    answers: list[tuple[Item, str | None]] = [(item(task, "x"), "x") for task in tasks]
     answers += [(item("CB", "true"), "true"), (item("ReCoRD", "SNL"), "SNL")]
-    assert "superglue" not in superglue.task_scores(answers)
+    assert ("", "SuperGLUE score") not in benchmark.scores(SCORER, answers)
     answers += [(item("MultiRC", "1", choices=NUMBERS), "2")]
     expected = (6 + (1 + 1 / 3) / 2 + 0) / 8
-    assert superglue.task_scores(answers)["superglue"]["score"] == pytest.approx(expected)
+    assert benchmark.scores(SCORER, answers)["", "SuperGLUE score"] == pytest.approx(expected)

@@ -130,7 +130,7 @@ async def converse(sample: Sample, setting: Setting, caller: Caller) -> tuple[Tu
     except StopIteration:
         pass
     except CallFailed as failed:
-        turns.append(_failed(len(turns), failed, bill))
+        turns.append(_failed(len(turns), failed, bill, sample, setting))
     except BudgetReached:
         turns.append(bill.turn(len(turns), "budget"))
     finally:
@@ -181,8 +181,10 @@ async def _score(
     outcome = _OUTCOME_BY_STOP.get(reply.stop)
     if outcome is None and seen.answer is None:
         outcome = "no_answer"
+    counts = _counts(sample, seen, setting)
     if outcome is not None or seen.answer is None:
-        return bill.turn(number, outcome or "no_answer", score=0.0, call=call), False
+        kept = outcome or "no_answer"
+        return bill.turn(number, kept, score=0.0, others=counts, call=call), False
     answer = seen.answer
     if setting.scorer.blocking:
         score = await setting.judge(sample, answer, seen.text)
@@ -193,7 +195,7 @@ async def _score(
         "ok",
         answer=answer,
         score=score.value,
-        others=dict(score.others),
+        others={**score.others, **counts},
         call=call,
         detail=score.detail,
     )
@@ -204,11 +206,16 @@ def _with_verdict(seen: Seen, verdict: bool | None) -> Seen:
     return Seen(seen.messages, seen.text, seen.answer, seen.tool_calls, verdict)
 
 
-def _failed(number: int, failed: CallFailed, bill: _Bill) -> Turn:
+def _counts(sample: Sample, seen: Seen, setting: Setting) -> dict[str, float]:
+    count = setting.scorer.counts
+    return {} if count is None else dict(count(sample.item, seen))
+
+
+def _failed(number: int, failed: CallFailed, bill: _Bill, sample: Sample, setting: Setting) -> Turn:
     """A prompt that a provider filters or refuses is the model's doing: wrong, not missing."""
     kind = failed.failure.kind
     if kind == "filtered" or kind == "refused":
-        return bill.turn(number, kind, score=0.0)
+        return bill.turn(number, kind, score=0.0, others=_counts(sample, Seen((), ""), setting))
     return bill.turn(number, "failed")
 
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "ANSWERED",
@@ -29,8 +33,10 @@ __all__ = [
     "Failure",
     "FailureKind",
     "Item",
+    "Judged",
     "Limits",
     "Message",
+    "Metrics",
     "ModelSpec",
     "Outcome",
     "Params",
@@ -358,12 +364,51 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The answers of one cell at one turn, a sample (an item in one epoch) a row S.
+
+    `score_S` is NaN where nothing is known; `answered_S` says which replies held an answer.
+    `unit_S` has one number for samples that are scored as one: a unit's items in one epoch.
+    `item_S` numbers the items. `others` and `counts` are NaN where a turn has none.
+    """
+
+    stratum_S: NDArray[np.str_]
+    item_S: NDArray[np.intp]
+    unit_S: NDArray[np.intp]
+    score_S: NDArray[np.float64]
+    answered_S: NDArray[np.bool_]
+    others: Mapping[str, NDArray[np.float64]]
+    counts: Mapping[str, NDArray[np.float64]]
+
+
+Means: TypeAlias = "Mapping[str, Mapping[str, NDArray[np.float64]]]"
+"""By stratum (or `""`: everything) and term: means over samples, arrays of one shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """A benchmark's own scores, where they are no mean over items, made of means of terms: so they
+    can be resampled like a mean.
+
+    `terms(judged)` are, by name, what each sample adds to a mean, (S,); NaN: nothing.
+    `scores(means)` are the scores by (part of the benchmark, name), the part `""` for the whole; a
+    score that needs what is not there is left out. `stratified`: the means are taken by stratum.
+    """
+
+    terms: Callable[[Judged], Mapping[str, NDArray[np.float64]]]
+    scores: Callable[[Means], Mapping[tuple[str, str], NDArray[np.float64]]]
+    stratified: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Scorer:
     """A pure judge in two halves, so that an answer can be shown to a protocol without a target.
 
     `extract(question, text)` finds the answer, in its canonical form, or None.
     `judge(item, answer, text)` compares it; it is called only when there is an answer.
-    `version` rises whenever either half changes what it returns for any text.
+    `counts(item, seen)` is what `metrics` needs to know of a reply beside its score, whether or not
+    it holds an answer; the names begin with `COUNT`.
+    `version` rises whenever any of them changes what it returns for any text.
     `blocking`: judging runs a program, so the engine calls it in a thread.
     """
 
@@ -372,6 +417,8 @@ class Scorer:
     extract: Callable[[Question, str], str | None]
     judge: Callable[[Item, str, str], Score]
     blocking: bool = False
+    counts: Callable[[Item, Seen], Mapping[str, float]] | None = None
+    metrics: Metrics | None = None
 
 
 @dataclass(frozen=True, slots=True)

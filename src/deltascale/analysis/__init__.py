@@ -2,13 +2,14 @@
 
 `analyse` answers everything. Each module answers one question and may be called alone, from a
 notebook too: `arms.arms(frames, study)` first, then `joint.resample`, and what is wanted of
-`flips`, `contrasts`, `scaling`, `cost`, `sensitivity` and `generalisation`.
+`flips`, `contrasts`, `scaling`, `cost`, `benchmarks`, `sensitivity` and `generalisation`.
 """
 
 from collections.abc import Sequence
 
 from deltascale.analysis import (
     arms,
+    benchmarks,
     caveats,
     claims,
     contrasts,
@@ -22,6 +23,7 @@ from deltascale.analysis import (
 )
 from deltascale.analysis.deltas import cells, turns
 from deltascale.analysis.results import (
+    BenchmarkScore,
     Caveat,
     CellResult,
     Claim,
@@ -38,6 +40,7 @@ from deltascale.ledger import Spent
 from deltascale.records import Study
 
 __all__ = [
+    "BenchmarkScore",
     "Caveat",
     "CellResult",
     "Claim",
@@ -86,6 +89,7 @@ def analyse(
         predictions=tuple(row for one in fits for row in scaling.foretell(one, chosen)),
         costs=(*cost.costs(found, drawn), *money),
         frontier=tuple(cost.frontier(found, drawn)),
+        benchmarks=tuple(benchmarks.benchmarks(found, study, chosen)),
         thresholds=tuple(cost.thresholds(fits, drawn)),
         sensitivity=sensitive,
         generalisation=general,

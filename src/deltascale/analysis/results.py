@@ -16,6 +16,7 @@ __all__ = [
     "ALL_DATASETS",
     "E1",
     "E2",
+    "BenchmarkScore",
     "Caveat",
     "CellResult",
     "Claim",
@@ -224,6 +225,19 @@ class FrontierPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class BenchmarkScore:
+    """A score as its benchmark defines it, of one cell: at turn 0, at the last turn, and the
+    difference. `part` is a task, level or stratum of the benchmark; empty: the whole."""
+
+    cell: Cell
+    part: str
+    metric: str
+    first: Estimate
+    last: Estimate
+    delta: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Caveat:
     """One reason to trust or claim less. `weight`: 0 blocks a headline, 1 limits a claim, 2 is
     good to know."""
@@ -263,6 +277,7 @@ class Results:
     predictions: tuple[Foretold, ...] = ()
     costs: tuple[Finding, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()
+    benchmarks: tuple[BenchmarkScore, ...] = ()
     thresholds: tuple[Finding, ...] = ()
     sensitivity: tuple[Finding, ...] = ()
     generalisation: tuple[Finding, ...] = ()

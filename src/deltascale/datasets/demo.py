@@ -37,7 +37,8 @@ def _load_sums(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
     for number, (expression, result) in enumerate(_expressions(_seed(spec))):
         prompt = f"Compute {expression}. {_NUMBER_FORMAT}"
         question = Question((user(prompt),), _NUMBER_FORMAT)
-        items.append(Item(f"demo-sums/{number:04d}", question, str(result), stratum=expression[2]))
+        stratum = "sum" if "+" in expression else "difference"
+        items.append(Item(f"demo-sums/{number:04d}", question, str(result), stratum=stratum))
     return tuple(items)
 
 

@@ -3,7 +3,9 @@
 `superglue` mixes them in equal shares; each task is also a dataset of its own (`superglue-boolq`).
 A question's options say how it is answered: bare words are the words to choose from, lettered ones
 want a letter, numbered ones want the numbers of all that are right. Settings: `tasks`, a list with
-commas; `path`, a folder with `BoolQ/val.jsonl` and so on, or a zip of it, instead of the download.
+commas; `path`, a folder with `BoolQ/val.jsonl` and so on, or a zip of it, instead of the download;
+`multirc: options` asks of each option of MultiRC apart whether it is right, instead of once for all
+that are (five times the calls; the options of a question are drawn and scored together).
 
 Source: Wang et al. 2019, arXiv 1905.00537.
 """
@@ -52,6 +54,8 @@ class _Draft:
     answers: tuple[str, ...]
     shared: str = ""
     """What items of one cluster have in common; empty: nothing."""
+    unit: str = ""
+    """The question of which this is one option; empty: it is a question of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,14 @@ def parse(name: str, text: str, spec: DatasetSpec) -> Iterator[Item]:
         DatasetMistake: a line is not a labelled example of the task.
     """
     task = TASKS[name]
-    asks = prompts.answer_format(spec, task.asks)
+    apart = name == "MultiRC" and _asks_options(spec)
+    read, asks = (_multirc_options, YES_NO) if apart else (task.read, task.asks)
+    asks = prompts.answer_format(spec, asks)
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            drafts = list(task.read(json.loads(line)))
+            drafts = list(read(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise DatasetMistake(
                 "this line is not a labelled example", where=f"superglue {name} line {number}"
@@ -111,6 +117,7 @@ def _item(task: str, draft: _Draft, asks: str, spec: DatasetSpec) -> Item:
         aliases=draft.answers[1:],
         stratum=task,
         cluster=f"{task}/{shared}" if draft.shared else "",
+        meta={"unit": f"superglue/{task}/{draft.unit}"} if draft.unit else {},
         chance=1 / len(draft.choices) if task != "MultiRC" and draft.choices else 0.0,
     )
 
@@ -183,6 +190,30 @@ def _multirc(line: Record) -> Iterator[_Draft]:
         text = f"{passage}\n\n{question['question'].strip()}\nAny number of options may be right."
         name = f"{line['idx']}-{question['idx']}"
         yield _Draft(name, text, choices, (",".join(right) or "0",), passage)
+
+
+def _multirc_options(line: Record) -> Iterator[_Draft]:
+    passage = line["passage"]["text"].strip()
+    for question in line["passage"]["questions"]:
+        unit = f"{line['idx']}-{question['idx']}"
+        for number, answer in enumerate(question["answers"], start=1):
+            text = (
+                f"{passage}\n\n{question['question'].strip()}\nSuggested answer: "
+                f"{answer['text'].strip()}\n\nIs the suggested answer right?"
+            )
+            right = ("yes" if int(answer["label"]) else "no",)
+            yield _Draft(f"{unit}-{number}", text, ("yes", "no"), right, passage, unit)
+
+
+def _asks_options(spec: DatasetSpec) -> bool:
+    said = spec.options.get("multirc", "questions")
+    if said not in {"questions", "options"}:
+        raise DatasetMistake(
+            f"multirc is {said!r}",
+            where=f"dataset {spec.name!r} options",
+            remedy="write options to ask for each apart, or questions",
+        )
+    return said == "options"
 
 
 def _record(line: Record) -> Iterator[_Draft]:
@@ -320,7 +351,7 @@ def _load(spec: DatasetSpec, cache: Cache, tasks: Sequence[str]) -> tuple[Item, 
 
 
 def _load_all(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-    prompts.only_options(spec, ("tasks", "path"))
+    prompts.only_options(spec, ("tasks", "path", "multirc"))
     chosen = [name.strip() for name in spec.options.get("tasks", ",".join(TASKS)).split(",")]
     by_lower = {name.lower(): name for name in TASKS}
     for name in chosen:
@@ -335,7 +366,7 @@ def _load_all(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
 
 def _of_task(name: str) -> Dataset:
     def load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-        prompts.only_options(spec, ("path",))
+        prompts.only_options(spec, ("path", "multirc") if name == "MultiRC" else ("path",))
         return _load(spec, cache, (name,))
 
     task = TASKS[name]

@@ -12,6 +12,7 @@ import msgspec
 
 from deltascale import __version__
 from deltascale.analysis import (
+    BenchmarkScore,
     Caveat,
     CellResult,
     Claim,
@@ -24,10 +25,11 @@ from deltascale.analysis import (
 )
 from deltascale.analysis.power import PowerRow
 from deltascale.forecast import SCENARIOS, Forecast
-from deltascale.records import Estimate, Size
+from deltascale.records import Cell, Estimate, Size
 
 __all__ = [
     "Row",
+    "benchmark_rows",
     "claim_rows",
     "delta_rows",
     "finding_rows",
@@ -251,6 +253,32 @@ def frontier_rows(points: Iterable[FrontierPoint]) -> Iterator[Row]:
         }
 
 
+def benchmark_rows(scores: Iterable[BenchmarkScore]) -> Iterator[Row]:
+    """`results/benchmarks.csv`: one row a cell and score, as the benchmark defines it."""
+    for one in scores:
+        row: dict[str, Value] = {
+            "model": one.cell.model,
+            "dataset": one.cell.dataset,
+            "protocol": one.cell.protocol,
+            "temperature": one.cell.temperature,
+            "part": one.part,
+            "metric": one.metric,
+        }
+        row |= _estimate("first", one.first) | _estimate("last", one.last)
+        yield (
+            row
+            | _estimate("delta", one.delta)
+            | {
+                "n": one.delta.n,
+                "n_missing": one.delta.n_missing,
+                "level": one.delta.level,
+                "estimand": one.delta.estimand,
+                "method": one.delta.method,
+                "note": one.delta.note,
+            }
+        )
+
+
 def warning_rows(caveats: Iterable[Caveat]) -> Iterator[Row]:
     """`results/warnings.csv`: the weightiest first."""
     names = {0: "blocks a headline", 1: "limits a claim", 2: "good to know"}
@@ -307,6 +335,7 @@ def result_tables(results: Results) -> Mapping[str, tuple[Row, ...]]:
         "predictions": tuple(prediction_rows(results.predictions)),
         "costs": tuple(finding_rows(results.costs)),
         "frontier": tuple(frontier_rows(results.frontier)),
+        "benchmarks": tuple(benchmark_rows(results.benchmarks)),
         "thresholds": tuple(finding_rows(results.thresholds)),
         "sensitivity": tuple(finding_rows(results.sensitivity)),
         "generalisation": tuple(finding_rows(results.generalisation)),
@@ -431,6 +460,17 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
         next(
             frontier_rows(
                 [FrontierPoint("", "", "", 0.0, _NO_ESTIMATE, _NO_ESTIMATE, _NO_ESTIMATE)]
+            )
+        )
+    ),
+    "benchmarks": tuple(
+        next(
+            benchmark_rows(
+                [
+                    BenchmarkScore(
+                        Cell("", "", "", 0.0), "", "", _NO_ESTIMATE, _NO_ESTIMATE, _NO_ESTIMATE
+                    )
+                ]
             )
         )
     ),

@@ -18,12 +18,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from deltascale.records import Item, Question, Score, Scorer
+import numpy as np
+
+from deltascale.records import Item, Judged, Means, Metrics, Question, Score, Scorer
 from deltascale.sandbox import Backend, Limits, Verdict, choose_backend, judge_program
+from deltascale.scorers.benchmark import Floats
 from deltascale.scorers.reply import said
 
 __all__ = [
     "CODE",
+    "METRICS",
     "STOPS",
     "CodeProblem",
     "assemble",
@@ -31,7 +35,6 @@ __all__ = [
     "extract_code",
     "given",
     "judge_code",
-    "mean_pass_at_k",
     "pass_at_k",
     "run_examples",
     "scorer",
@@ -247,15 +250,40 @@ def pass_at_k(n: int, c: int, *, k: int = 1) -> float:
     return 1.0 - math.comb(n - c, k) / math.comb(n, k)
 
 
-def mean_pass_at_k(counts: Mapping[str, tuple[int, int]], *, k: int = 1) -> float:
-    """`pass_at_k` averaged over tasks: by task, (samples drawn, how many of them are right).
+_DRAWS = (1, 2, 5, 10, 25, 50, 100)
 
-    For a study's epochs: the samples of a task are its epochs at one turn. Raises ValueError
-    without tasks, or where one has fewer than k samples.
-    """
-    if not counts:
-        raise ValueError(f"pass@{k} of no tasks is not defined")
-    return math.fsum(pass_at_k(n, c, k=k) for n, c in counts.values()) / len(counts)
+
+def _terms(judged: Judged) -> Mapping[str, Floats]:
+    """pass@k of each task by its epochs, for every k that all tasks have; of both sets of tests."""
+    known = ~np.isnan(judged.score_S)
+    n_S = np.bincount(judged.item_S, weights=known)[judged.item_S]
+    first = np.zeros(len(n_S), dtype=np.bool_)
+    first[np.unique(judged.item_S, return_index=True)[1]] = True
+    least = int(n_S[n_S > 0].min()) if n_S.any() else 0
+    by_tests = {"": judged.score_S}
+    if "plus" in judged.others:
+        by_tests[", HumanEval+"] = judged.others["plus"]
+    terms = {}
+    for which, score_S in by_tests.items():
+        # A reply without an answer passes no tests.
+        passed = np.where(known & ~np.isnan(score_S), score_S, 0.0)
+        c_S = np.bincount(judged.item_S, weights=passed)[judged.item_S]
+        for k in (k for k in _DRAWS if k <= least):
+            terms[f"pass@{k}{which}"] = np.array(
+                [
+                    pass_at_k(round(n), round(c), k=k) if one and n else math.nan
+                    for one, n, c in zip(first, n_S, c_S, strict=True)
+                ]
+            )
+    return terms
+
+
+def _scores(means: Means) -> Mapping[tuple[str, str], Floats]:
+    return {("", name): x for name, x in means[""].items()}
+
+
+METRICS = Metrics(_terms, _scores, stratified=False)
+"""pass@k of the benchmark: the samples of a task are its epochs at one turn."""
 
 
 # --- as a scorer ---------------------------------------------------------------------------------
@@ -283,7 +311,7 @@ def scorer(backend: Backend | None = None) -> Scorer:
         told = f"{_told(verdict)}; plus: {_told(further)}"
         return Score(1.0, {"plus": float(further.passed)}, told)
 
-    return Scorer("code", 1, _extract, judge, blocking=True)
+    return Scorer("code", 1, _extract, judge, blocking=True, metrics=METRICS)
 
 
 def run_examples(item: Item, code: str, *, backend: Backend | None = None) -> str:

@@ -15,19 +15,21 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from deltascale.records import Item, Question, Score, Scorer
+import numpy as np
+
+from deltascale.records import COUNT, Item, Judged, Means, Metrics, Question, Score, Scorer, Seen
 from deltascale.scorers import choice
+from deltascale.scorers.benchmark import Floats, f1, whole_units
 from deltascale.scorers.exact import canonical
 from deltascale.scorers.reply import cued, flatten, is_error_body, said
 
 __all__ = [
+    "METRICS",
     "SUPERGLUE",
+    "counts",
     "exact_match",
     "extract",
     "judge",
-    "macro_f1",
-    "multirc",
-    "task_scores",
     "token_f1",
 ]
 
@@ -133,12 +135,9 @@ def judge(item: Item, answer: str, text: str) -> Score:
         right = max(float(exact_match(answer, gold)) for gold in golds)
         return Score(right, {"f1": max(token_f1(answer, gold) for gold in golds)})
     right = float(answer == item.target)
-    if item.stratum == "MultiRC":
+    if item.stratum == "MultiRC" and not _is_one_option(item):
         return Score(right, {"f1": _set_f1(_options(item.target), _options(answer))})
     return Score(right)
-
-
-SUPERGLUE = Scorer("superglue", 1, extract, judge)
 
 
 # --- metrics -------------------------------------------------------------------------------------
@@ -167,27 +166,6 @@ def token_f1(answer: str, gold: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def macro_f1(pairs: Sequence[tuple[str, str | None]], labels: Sequence[str]) -> float:
-    """The unweighted mean over labels of one-against-the-rest F1, in [0, 1].
-
-    Pairs are (gold, answer); no answer is no label's. A label that is neither gold nor answered has
-    an F1 of 0, so on a small subset without it the mean can't reach 1.
-    """
-    return sum(_f1(*_table(pairs, label)) for label in labels) / len(labels)
-
-
-def _table(pairs: Sequence[tuple[str, str | None]], label: str) -> tuple[int, int, int]:
-    """True positives, false positives, false negatives."""
-    hit = sum(gold == answer == label for gold, answer in pairs)
-    n_said = sum(answer == label for _, answer in pairs)
-    n_gold = sum(gold == label for gold, _ in pairs)
-    return hit, n_said - hit, n_gold - hit
-
-
-def _f1(hit: int, wrong: int, missed: int) -> float:
-    return 2 * hit / (2 * hit + wrong + missed) if hit else 0.0
-
-
 def _options(answer: str) -> set[str]:
     return set(answer.split(",")) - {"0"}
 
@@ -198,55 +176,94 @@ def _set_f1(gold: set[str], found: set[str]) -> float:
     return _f1(len(gold & found), len(found - gold), len(gold - found))
 
 
-def multirc(answers: Sequence[tuple[Item, str | None]]) -> Mapping[str, float]:
-    """`f1a`: F1 of the right options, all questions' options pooled; `em`: the share of questions
-    with every option judged right. Where there is no answer every option is judged wrongly."""
-    hit = wrong = missed = n_exact = 0
-    for item, answer in answers:
+def _f1(hit: int, wrong: int, missed: int) -> float:
+    return 2 * hit / (2 * hit + wrong + missed) if hit else 0.0
+
+
+_LABELS = ("true", "false", "neither")
+
+
+def counts(item: Item, seen: Seen) -> dict[str, float]:
+    """What CB and MultiRC are scored by beside their items' scores.
+
+    CB: which label is right and which was said. MultiRC: how many options were rightly and wrongly
+    said to be right, and how many right ones were not; without an answer every option was judged
+    wrongly.
+    """
+    answer = seen.answer
+    if item.stratum == "CB":
+        said = {} if answer is None else {f"{COUNT}said_{answer}": 1.0}
+        return {f"{COUNT}gold_{item.target}": 1.0, **said}
+    if item.stratum != "MultiRC":
+        return {}
+    if _is_one_option(item):
+        gold, every = {"yes"} & {item.target}, {"yes"}
+        found = every - gold if answer is None else {"yes"} & {answer}
+    else:
         gold = _options(item.target)
         every = {str(number) for number in range(1, len(item.question.choices) + 1)}
         found = every - gold if answer is None else _options(answer)
-        hit, wrong, missed = (
-            hit + len(gold & found),
-            wrong + len(found - gold),
-            missed + len(gold - found),
-        )
-        n_exact += found == gold
-    return {"f1a": _f1(hit, wrong, missed), "em": n_exact / len(answers)}
+    return {
+        f"{COUNT}hit": float(len(gold & found)),
+        f"{COUNT}wrong": float(len(found - gold)),
+        f"{COUNT}missed": float(len(gold - found)),
+    }
 
 
-def task_scores(
-    answers: Iterable[tuple[Item, str | None]],
-) -> Mapping[str, Mapping[str, float]]:
-    """The scores of each task that has items, by its name, all in [0, 1].
+def _is_one_option(item: Item) -> bool:
+    """Whether an item of MultiRC asks of one option whether it is right, not for all that are."""
+    return item.question.choices == ("yes", "no")
 
-    `score` is the task's own: accuracy, or the mean of its two metrics for CB (`accuracy`,
-    `macro_f1`), MultiRC (`f1a`, `em`) and ReCoRD (`f1`, `em`). Only with all eight tasks is there a
-    `superglue` entry, the unweighted mean of their scores.
+
+def _terms(judged: Judged) -> Mapping[str, Floats]:
+    told = {name: np.where(np.isnan(x), 0.0, x) for name, x in judged.counts.items()}
+    nothing = np.zeros(len(judged.score_S))
+    terms = {"score": judged.score_S, "whole": whole_units(judged)}
+    terms |= {part: told.get(f"{COUNT}{part}", nothing) for part in ("hit", "wrong", "missed")}
+    for label in _LABELS:
+        gold = told.get(f"{COUNT}gold_{label}", nothing)
+        terms[f"{label} both"] = gold * judged.score_S
+        terms[f"{label} either"] = gold + told.get(f"{COUNT}said_{label}", nothing)
+    if "f1" in judged.others:
+        f1 = judged.others["f1"]
+        # A reply without an answer has no words in common with anything.
+        terms["f1"] = np.where(np.isnan(judged.score_S), np.nan, np.where(np.isnan(f1), 0.0, f1))
+    unknown = np.isnan(judged.score_S)
+    return {name: np.where(unknown, np.nan, x) for name, x in terms.items()}
+
+
+def _scores(means: Means) -> Mapping[tuple[str, str], Floats]:
+    """Each task's own scores, and their mean: `score` of a task is accuracy, or the mean of two for
+    CB (accuracy, macro-F1), MultiRC (F1a, EM) and ReCoRD (F1, EM).
+
+    A label of CB that is neither right nor said has an F1 of 0, so on a small subset without it the
+    macro mean can't reach 1.
     """
-    by_task: dict[str, list[tuple[Item, str | None]]] = {}
-    for item, answer in answers:
-        by_task.setdefault(item.stratum, []).append((item, answer))
-    scores = {task: _scores_of(task, pairs) for task, pairs in sorted(by_task.items())}
-    if len(scores) == 8:
-        mean = sum(found["score"] for found in scores.values()) / 8
-        scores["superglue"] = {"score": mean}
-    return scores
-
-
-def _scores_of(task: str, pairs: Sequence[tuple[Item, str | None]]) -> dict[str, float]:
-    if task == "MultiRC":
-        found = dict(multirc(pairs))
-    elif task == "ReCoRD":
-        judged = [judge(item, answer, "") for item, answer in pairs if answer is not None]
-        found = {
-            "f1": sum(score.others["f1"] for score in judged) / len(pairs),
-            "em": sum(score.value for score in judged) / len(pairs),
-        }
-    else:
-        found = {"accuracy": sum(answer == item.target for item, answer in pairs) / len(pairs)}
-        if task == "CB":
-            labelled = [(item.target, answer) for item, answer in pairs]
-            found["macro_f1"] = macro_f1(labelled, ("true", "false", "neither"))
-    found["score"] = sum(found.values()) / len(found)
+    found: dict[tuple[str, str], Floats] = {}
+    of_tasks = []
+    for task, mean in sorted(means.items()):
+        if task == "MultiRC":
+            own = {"F1a": f1(mean["hit"], mean["wrong"] + mean["missed"]), "EM": mean["whole"]}
+        elif task == "ReCoRD" and "f1" in mean:
+            own = {"F1": mean["f1"], "EM": mean["score"]}
+        elif task == "CB":
+            each = [
+                f1(both := mean[f"{label} both"], mean[f"{label} either"] - 2 * both)
+                for label in _LABELS
+            ]
+            own = {"accuracy": mean["score"], "macro-F1": np.mean(each, axis=0)}
+        else:
+            own = {"accuracy": mean["score"]}
+        of_tasks.append(np.mean(list(own.values()), axis=0))
+        found |= {(task, name): x for name, x in own.items()}
+        if len(own) > 1:
+            found[task, "score"] = of_tasks[-1]
+    if len(of_tasks) > 1:
+        n = len(of_tasks)
+        whole = "SuperGLUE score" if n == 8 else f"mean of {n} tasks"
+        found["", whole] = np.mean(of_tasks, axis=0)
     return found
+
+
+METRICS = Metrics(_terms, _scores)
+SUPERGLUE = Scorer("superglue", 2, extract, judge, counts=counts, metrics=METRICS)

@@ -10,12 +10,27 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
-from deltascale.records import Item, Question, Score, Scorer
+import numpy as np
+
+from deltascale.records import (
+    COUNT,
+    Item,
+    Judged,
+    Means,
+    Message,
+    Metrics,
+    Question,
+    Score,
+    Scorer,
+    Seen,
+)
 from deltascale.scorers import numeric
+from deltascale.scorers.benchmark import Floats
 from deltascale.scorers.reply import boxed, cued, flatten, is_error_body, said
 
-__all__ = ["TOOLQA", "canonical", "extract", "finished", "judge", "upstream"]
+__all__ = ["METRICS", "TOOLQA", "canonical", "counts", "extract", "finished", "judge", "upstream"]
 
 _TOOLS = (
     "Calculate|RetrieveAgenda|RetrieveScirex|LoadDB|FilterDB|GetValue|LoadGraph|NeighbourCheck|"
@@ -117,4 +132,66 @@ def _parts(text: str) -> Counter[str]:
     return Counter(part for piece in text.split(",") if (part := canonical(piece)))
 
 
-TOOLQA = Scorer("toolqa", 1, extract, judge)
+# --- how attempts went ----------------------------------------------------------------------------
+
+_OBSERVATION = "Observation: "
+_NO_TOOL = ("That holds no action.", "There is no tool ", "The arguments are not a JSON object.")
+_NO_ACTION = _NO_TOOL[0]
+_FAILED = re.compile(rf"(?:{_TOOLS}) failed: ")
+
+
+def counts(item: Item, seen: Seen) -> dict[str, float]:
+    """How the attempt went that this reply ended. `uses`: tools that were asked; `invalid`: replies
+    or uses that named no tool there is, or gave it no arguments; `errors`: uses that a tool could
+    not serve; `halted`: the last step allowed was no answer."""
+    told = [one.content.removeprefix(_OBSERVATION) for one in _observations(seen.messages)]
+    n_uses = sum(not one.startswith(_NO_ACTION) for one in told)
+    return {
+        f"{COUNT}uses": float(n_uses),
+        f"{COUNT}invalid": float(sum(one.startswith(_NO_TOOL) for one in told)),
+        f"{COUNT}errors": float(sum(bool(_FAILED.match(one)) for one in told)),
+        f"{COUNT}halted": float(_is_halted(item, seen)),
+    }
+
+
+def _observations(messages: Sequence[Message]) -> list[Message]:
+    """What was told since a person last spoke, in its order."""
+    told = []
+    for one in reversed(messages):
+        if one.role == "tool" or (one.role == "user" and one.content.startswith(_OBSERVATION)):
+            told.append(one)
+        elif one.role != "assistant":
+            break
+    return told[::-1]
+
+
+def _is_halted(item: Item, seen: Seen) -> bool:
+    if item.question.tools:
+        return bool(seen.tool_calls)
+    head = _ACTION.search(said(seen.text))
+    return head is None or (head["any"] or head["known"]) != "Finish"
+
+
+def _terms(judged: Judged) -> Mapping[str, Floats]:
+    known = ~np.isnan(judged.score_S)
+    terms = {"answered": np.where(known, judged.answered_S, np.nan)}
+    for name in ("halted", "uses", "invalid", "errors"):
+        if f"{COUNT}{name}" in judged.counts:
+            terms[name] = judged.counts[f"{COUNT}{name}"]
+    return terms
+
+
+def _scores(means: Means) -> Mapping[tuple[str, str], Floats]:
+    """Shares of attempts: answered, halted; means of an attempt: uses, invalid, errors."""
+    words = {
+        "answered": "share answered",
+        "halted": "share halted without an answer",
+        "uses": "tools used per attempt",
+        "invalid": "invalid uses per attempt",
+        "errors": "tool errors per attempt",
+    }
+    return {("", words[name]): x for name, x in means[""].items()}
+
+
+METRICS = Metrics(_terms, _scores, stratified=False)
+TOOLQA = Scorer("toolqa", 2, extract, judge, counts=counts, metrics=METRICS)
