@@ -16,8 +16,8 @@ from deltascale.datasets import Cache
 from deltascale.datasets.toolqa import FILES, agent, corpora, parse, pickled
 from deltascale.datasets.toolqa.tools import Toolbox, runner
 from deltascale.errors import DatasetMistake
-from deltascale.records import DatasetSpec, UseTool
-from deltascale.scorers.toolqa import canonical
+from deltascale.records import Ask, DatasetSpec, Item, Question, Seen, UseTool, user
+from deltascale.scorers.toolqa import canonical, counts
 from tests import corpus
 from tests.corpus import SHARED, START, observed
 
@@ -592,3 +592,36 @@ def test_the_tools_of_a_dataset(folder: Path, tmp_path: Path) -> None:
     assert "is loaded" in told
     assert datasets.tools(DatasetSpec("demo-sums"), cache=cache) is None
     assert datasets.tools(DatasetSpec("mine", file="mine.csv"), cache=cache) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "counted"),
+    [
+        ("LoadDB[coffee]", (0, 0)),
+        ("LoadDB[tea]", (0, 1)),
+        ("FilterDB[Nothing=1]", (0, 1)),
+        ("GetValue[Nothing]", (0, 1)),
+        ("Calculate[1 +]", (0, 1)),
+        ("SQLInterpreter[DROP TABLE x]", (0, 1)),
+        ("NodeCheck[PaperNet, no such title]", (0, 1)),
+        ("Search[coffee]", (1, 0)),
+    ],
+)
+def test_what_tools_tell_of_failing_is_counted(
+    tell: Tell, action: str, counted: tuple[int, int]
+) -> None:
+    """The scorer reads how attempts went from the tools' own words."""
+    seen = Seen((user("Question"), user(f"Observation: {tell(action)}")), "Action: Finish[1]")
+    told = counts(Item("i", Question((), ""), "1"), seen)
+    assert (told["n_invalid"], told["n_errors"]) == counted
+    assert told["n_uses"] == 1
+
+
+def test_a_reply_without_an_action_is_counted() -> None:
+    attempt = agent.react(2)(Question((), ""), (user("Question"),), 0)
+    next(attempt)
+    attempt.send(Seen((), ""))
+    asked = attempt.send(Seen((), "I wonder."))
+    assert isinstance(asked, Ask)
+    told = counts(Item("i", Question((), ""), "1"), Seen(asked.messages, "Still wondering."))
+    assert told == {"n_uses": 0, "n_invalid": 1, "n_errors": 0, "n_halted": 1}
