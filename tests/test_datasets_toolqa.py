@@ -333,6 +333,6 @@ def test_rates_are_means_over_attempts() -> None:
         (Item("b", Question((), ""), "1", stratum="hard"), None),
     ]
     scores = benchmark.scores(toolqa_scorer.TOOLQA, held)
-    assert scores["", "share answered"] == 0.5
-    assert scores["", "tools used per attempt"] == 0.0
+    assert scores["", "answered"] == 0.5
+    assert scores["", "uses per attempt"] == 0.0
     assert benchmark.scores(toolqa_scorer.TOOLQA, []) == {}

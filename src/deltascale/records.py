@@ -392,7 +392,8 @@ class Metrics:
 
     `terms(judged)` are, by name, what each sample adds to a mean, (S,); NaN: nothing.
     `scores(means)` are the scores by (part of the benchmark, name), the part `""` for the whole; a
-    score that needs what is not there is left out. `stratified`: the means are taken by stratum.
+    score that needs what is not there is left out. All are shares, but for names that end with
+    `per attempt`. `stratified`: the means are taken by stratum.
     """
 
     terms: Callable[[Judged], Mapping[str, NDArray[np.float64]]]

@@ -179,5 +179,6 @@ def _estimate(
         n=n,
         n_missing=arm.n_missing,
         method=f"bootstrap of {settings.replicates} replicates within strata, percentile",
+        unit="per attempt" if "per attempt" in words else "share",
         level=settings.level,
     )

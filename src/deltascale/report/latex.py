@@ -15,7 +15,15 @@ from deltascale.analysis import CellResult, Finding, FormFit, Results
 from deltascale.records import Estimate
 from deltascale.report import tables
 from deltascale.report.figures import file_names
-from deltascale.report.wording import count, dollars, estimate_text, p_text, percent, short
+from deltascale.report.wording import (
+    count,
+    dollars,
+    estimate_text,
+    in_unit,
+    p_text,
+    percent,
+    short,
+)
 
 __all__ = [
     "Sheet", "booktabs", "captioned", "escape", "markdown", "parts", "rung", "sheets", "single",
@@ -51,6 +59,7 @@ def sheets(results: Results) -> tuple[Sheet, ...]:
     found = [_models(results)]
     for dataset in names:
         found += [_deltas(results, dataset, names[dataset], gated=gated) for gated in (False, True)]
+        found.append(_benchmarks(results, dataset, names[dataset]))
         found.append(_flips(results, dataset, names[dataset]))
         found.append(_controls(results, dataset, names[dataset]))
         found.append(_costs(results, dataset, names[dataset]))
@@ -283,6 +292,31 @@ def _deltas(results: Results, dataset: str, name: str, *, gated: bool) -> Sheet:
         ("protocol", "model", "first", "last", "delta", "p (Holm)", "fixed", "broken", "n",
          "missing"),
         tuple(rows), left=2, rules=_grouped([row[0] for row in rows]),
+    )  # fmt: skip
+
+
+def _benchmarks(results: Results, dataset: str, name: str) -> Sheet:
+    scores = tables.overall_scores(results, dataset)
+    rows = [
+        (
+            one.metric,
+            _arm(results, one.cell.protocol, one.cell.temperature),
+            short(one.cell.model),
+            in_unit(one.first.value, one.first.unit, signed=False),
+            in_unit(one.last.value, one.last.unit, signed=False),
+            _brief(one.delta),
+        )
+        for metric in dict.fromkeys(score.metric for score in scores)
+        for one in scores
+        if one.metric == metric
+    ]
+    level = f"{results.settings.level:.0%}"
+    return Sheet(
+        f"benchmarks-{name}", "benchmarks", dataset,
+        f"{dataset}, as the benchmark itself scores it: at turn 0, at the last turn, and the "
+        f"difference with its {level} interval (bootstrap within the benchmark's parts).",
+        ("score", "protocol", "model", "first", "last", "difference"),
+        tuple(rows), left=3, rules=_grouped([row[0] for row in rows]),
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "finding_rows",
     "forecast_rows",
     "frontier_rows",
+    "overall_scores",
     "power_rows",
     "prediction_rows",
     "result_tables",
@@ -277,6 +278,19 @@ def benchmark_rows(scores: Iterable[BenchmarkScore]) -> Iterator[Row]:
                 "note": one.delta.note,
             }
         )
+
+
+def overall_scores(results: Results, dataset: str) -> tuple[BenchmarkScore, ...]:
+    """The scores of the benchmark as a whole, where they say more than accuracy does."""
+    accuracy = {one.cell: (one.first.value, one.last.value) for one in results.cells}
+    return tuple(
+        one
+        for one in results.benchmarks
+        if one.cell.dataset == dataset
+        and not one.part
+        and not one.metric.startswith("prior ")
+        and (one.metric, accuracy[one.cell]) != ("pass@1", (one.first.value, one.last.value))
+    )
 
 
 def warning_rows(caveats: Iterable[Caveat]) -> Iterator[Row]:

@@ -20,9 +20,10 @@ from deltascale.carbon import Footprint
 from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Status
-from deltascale.records import Estimate, Study
+from deltascale.records import Cell, Estimate, Study
+from deltascale.report import tables
 from deltascale.report.tables import Row, size_text
-from deltascale.report.wording import visible
+from deltascale.report.wording import in_unit, visible
 
 __all__ = [
     "console",
@@ -68,6 +69,7 @@ def table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
         title_style="bold",
         box=None,
         padding=(0, 2, 0, 0),
+        min_width=min(len(title), 100),  # else the title is broken at the table's width
     )
     for number, column in enumerate(columns):
         made.add_column(
@@ -175,6 +177,7 @@ def show_results(shown: Console, results: Results) -> None:
         rows = [one for one in ordinary if one.cell.dataset == dataset]
         shown.print(_deltas(dataset, rows, paths))
         shown.print()
+        _show_benchmark(shown, results, dataset)
     if oracles:
         title = "upper bound (oracle): told right or wrong, so it can only gain"
         shown.print(_deltas(title, oracles, paths))
@@ -182,6 +185,30 @@ def show_results(shown: Console, results: Results) -> None:
     _show_claims(shown, results)
     _show_warnings(shown, results)
     _show_notes(shown, results)
+
+
+def _show_benchmark(shown: Console, results: Results, dataset: str) -> None:
+    """The benchmark's own scores of the whole, from turn 0 to the last turn."""
+    scores = tables.overall_scores(results, dataset)
+    metrics = list(dict.fromkeys(one.metric for one in scores))
+    if not metrics:
+        return
+    heads = [metric.replace(" per attempt", "/attempt") for metric in metrics]
+    made = table(f"{dataset}, as the benchmark scores it", ["model", "protocol", *heads], left=2)
+    by_cell: dict[Cell, dict[str, str]] = {}
+    for one in scores:
+        ends = (
+            in_unit(end.value, end.unit, signed=False).removesuffix(" %")
+            for end in (one.first, one.last)
+        )
+        by_cell.setdefault(one.cell, {})[one.metric] = " → ".join(ends)
+    for cell, own in by_cell.items():
+        name = escape(cell.protocol)
+        if len(results.study.temperatures) > 1:
+            name += f" T{cell.temperature:g}"
+        made.add_row(_short(cell.model), name, *(own.get(metric, "") for metric in metrics))
+    shown.print(made)
+    shown.print()
 
 
 def _show_claims(shown: Console, results: Results) -> None:

@@ -182,15 +182,11 @@ def _terms(judged: Judged) -> Mapping[str, Floats]:
 
 
 def _scores(means: Means) -> Mapping[tuple[str, str], Floats]:
-    """Shares of attempts: answered, halted; means of an attempt: uses, invalid, errors."""
-    words = {
-        "answered": "share answered",
-        "halted": "share halted without an answer",
-        "uses": "tools used per attempt",
-        "invalid": "invalid uses per attempt",
-        "errors": "tool errors per attempt",
+    """Shares of attempts: answered, halted; means of an attempt: uses, invalid ones, errors."""
+    shares = ("answered", "halted")
+    return {
+        ("", name if name in shares else f"{name} per attempt"): x for name, x in means[""].items()
     }
-    return {("", words[name]): x for name, x in means[""].items()}
 
 
 METRICS = Metrics(_terms, _scores, stratified=False)

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from deltascale.analysis import CellResult, Finding, Results
+from msgspec.structs import replace
+
+from deltascale.analysis import BenchmarkScore, CellResult, Finding, Results
 from deltascale.analysis.generalisation import task_kind
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.records import Cell, Estimate
 from deltascale.report.page.transcripts import Examples
 from deltascale.report.tables import size_text
-from deltascale.report.wording import estimate_text, p_text, short, visible
+from deltascale.report.wording import estimate_text, in_unit, p_text, short, visible
 
 __all__ = ["Index", "chart_data", "rungs", "speakable"]
 
@@ -108,6 +110,7 @@ def chart_data(results: Results, drawn: Examples, index: Index) -> dict[str, obj
             "contrasts": _findings(results.contrasts, ladder, index),
             "costs": _findings(results.costs, ladder, index),
             "sensitivity": _findings(results.sensitivity, ladder, index),
+            "benchmarks": _findings(list(map(_of_benchmark, results.benchmarks)), ladder, index),
         },
         "texts": drawn.texts,
         "examples": [
@@ -247,6 +250,13 @@ def _findings(
             ]
         )
     return {"rows": rows, "texts": list(texts)}
+
+
+def _of_benchmark(one: BenchmarkScore) -> Finding:
+    first, last = (in_unit(end.value, end.unit, signed=False) for end in (one.first, one.last))
+    delta = replace(one.delta, note=f"{first} to {last}")
+    cell = one.cell
+    return Finding(one.metric, delta, cell.model, cell.dataset, cell.protocol, cell.temperature)
 
 
 _SHARES = ("stay_right", "fix_wrong", "answer_changed", "wrong_to_other_wrong", "wrong_kept",

@@ -429,6 +429,10 @@ def tasks(results: Results, index: Index) -> Html:
             " (Holm); of the others neither is shown.",
         ),
         *_task_tables(results, index),
+        lazy_table(
+            "benchmarks",
+            "As the benchmarks score themselves, whole and by part: difference of last and first",
+        ),
     )
 
 
