@@ -15,10 +15,20 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from deltascale import analysis, datasets, engine, frame, ledger, protocols, providers, scorers
+from deltascale import (
+    analysis,
+    audit,
+    datasets,
+    engine,
+    frame,
+    ledger,
+    protocols,
+    providers,
+    scorers,
+)
 from deltascale import study as study_file
-from deltascale.analysis import Results, Settings, power
-from deltascale.archive import document, lock
+from deltascale.analysis import Audited, Results, Settings, arms, power
+from deltascale.archive import document, lock, pack
 from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
 from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissing
@@ -26,15 +36,17 @@ from deltascale.forecast import Forecast, forecast
 from deltascale.frame import Frame
 from deltascale.ledger import Ledger, Status
 from deltascale.plan import Plan
-from deltascale.records import ModelSpec, Sample, Study, UseTool
+from deltascale.records import Cell, ModelSpec, Sample, Study, UseTool
 from deltascale.report import tables
 from deltascale.sandbox import Backend, choose_backend
 from deltascale.scorers import code
 
 __all__ = [
+    "AUDIT",
     "LEDGER",
     "RESULTS",
     "analyze",
+    "audited",
     "estimate",
     "frames",
     "page",
@@ -44,6 +56,7 @@ __all__ = [
     "status",
 ]
 
+AUDIT = "audit.csv"
 LEDGER = "ledger.db"
 STUDY = "study.yaml"
 RESULTS = "results"
@@ -275,9 +288,13 @@ def analyze(
     """Estimate everything from the ledger and write `results/`: the same ledger and settings give
     the same bytes. `tell` prints one line. Raises Mistake where there is no study."""
     study, loaded = frames(directory)
+    chosen = settings or Settings()
     with ledger.read(directory / LEDGER) as book:
         spent = book.spent()
-    results = analysis.analyse(loaded, study, spent=spent, settings=settings)
+        if (directory / AUDIT).is_file():
+            found, _, _ = audit.judged(directory / AUDIT, book, _ungated(study, loaded))
+            chosen = dataclasses.replace(chosen, audit=found)
+    results = analysis.analyse(loaded, study, spent=spent, settings=chosen)
     said = tables.write_results(directory / RESULTS, results)
     if said:
         tell(said)
@@ -289,6 +306,37 @@ def frames(directory: Path) -> tuple[Study, tuple[Frame, ...]]:
     study = _locked(directory).study
     with ledger.read(directory / LEDGER) as book:
         return study, frame.load(book)
+
+
+def audited(
+    directory: Path, *, n_flips: int, cache: datasets.Cache
+) -> tuple[tuple[Audited, ...], int, int]:
+    """Write the sheet of flips to be judged, `audit.csv`, unless it is there; what it says, its
+    rows, and how many are filled in.
+
+    Raises Mistake where there is no study or nothing flipped, and for a sheet that can't be read.
+    """
+    path = directory / AUDIT
+    study, loaded = frames(directory)
+    cells = _ungated(study, loaded)
+    with ledger.read(directory / LEDGER) as book:
+        if not path.exists():
+            locked = _locked(directory)
+            items = {
+                (name, item.id): item
+                for name in locked.datasets
+                for item in pack.locked_items(name, locked, cache)
+            }
+            rows = audit.sheet(book, cells, lambda cell, name: items[cell.dataset, name],
+                               n_flips=n_flips)  # fmt: skip
+            if not rows:
+                raise Mistake("no answer flipped: there is nothing to audit", where=str(directory))
+            tables.write_csv(path, rows)
+        return audit.judged(path, book, cells)
+
+
+def _ungated(study: Study, loaded: Sequence[Frame]) -> list[Cell]:
+    return [arm.cell for arm in arms.arms(loaded, study) if not arm.gate and not arm.withheld]
 
 
 def page(results: Results, directory: Path) -> Path:

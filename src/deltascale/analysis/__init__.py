@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from deltascale.analysis import (
     arms,
+    audited,
     benchmarks,
     caveats,
     claims,
@@ -23,6 +24,7 @@ from deltascale.analysis import (
 )
 from deltascale.analysis.deltas import cells, turns
 from deltascale.analysis.results import (
+    Audited,
     BenchmarkScore,
     Caveat,
     CellResult,
@@ -40,6 +42,7 @@ from deltascale.ledger import Spent
 from deltascale.records import Study
 
 __all__ = [
+    "Audited",
     "BenchmarkScore",
     "Caveat",
     "CellResult",
@@ -91,7 +94,7 @@ def analyse(
         frontier=tuple(cost.frontier(found, drawn)),
         benchmarks=tuple(benchmarks.benchmarks(found, study, chosen)),
         thresholds=tuple(cost.thresholds(fits, drawn)),
-        sensitivity=sensitive,
+        sensitivity=(*sensitive, *audited.audited(found, chosen)),
         generalisation=general,
         warnings=caveats.caveats(found, of_cells, fits, sensitive, chosen),
         claims=claims.claims(of_cells, between, fits, general),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from deltascale.analysis import audited
 from deltascale.analysis.arms import Arm, repeated
 from deltascale.analysis.results import Caveat, CellResult, Finding, Settings
 from deltascale.analysis.scaling import Scaled
@@ -32,6 +33,7 @@ def caveats(
         *_of_controls(found),
         *_of_fits(scaled),
         *_of_scorers(sensitivity),
+        *audited.caveats(settings),
         *_of_study(found, settings),
     ]
     order = {code: place for place, code in enumerate(dict.fromkeys(row.code for row in rows))}

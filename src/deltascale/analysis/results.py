@@ -16,6 +16,7 @@ __all__ = [
     "ALL_DATASETS",
     "E1",
     "E2",
+    "Audited",
     "BenchmarkScore",
     "Caveat",
     "CellResult",
@@ -44,6 +45,18 @@ Gate: TypeAlias = Literal["", "oracle", "oracle-like"]
 
 
 @dataclass(frozen=True, slots=True)
+class Audited:
+    """What a blind audit found of a protocol's flips: how many of each kind were looked at, and how
+    many are flips."""
+
+    protocol: str
+    fixed_audited: int = 0
+    fixed_confirmed: int = 0
+    broken_audited: int = 0
+    broken_confirmed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What an analysis may choose. All of it is written beside the results.
 
@@ -53,6 +66,8 @@ class Settings:
     `estimated_sizes` lets sizes that are only estimated enter, as intervals.
     `error_rate` fits the error-rate form too, which takes a second a protocol.
     `zone` is the electricity mix of the carbon figures (ISO 3166-1 alpha-3; WOR: the world's).
+    `audit` has what a person found of the flips: a number of it, so that the tables can be had
+    again without the sheet.
     """
 
     level: float = 0.95
@@ -64,6 +79,7 @@ class Settings:
     usd_per_corrected: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0)
     price_mix: tuple[int, int] = (3, 1)
     zone: str = "WOR"
+    audit: tuple[Audited, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

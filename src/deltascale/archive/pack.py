@@ -30,7 +30,7 @@ from deltascale.archive.verify import Analyze, Report, settings_in, verify
 from deltascale.errors import Mistake
 from deltascale.records import DatasetSpec, Item, Study, digest
 
-__all__ = ["pack"]
+__all__ = ["locked_items", "pack"]
 
 LEDGER = "ledger.db"
 _OPEN = re.compile(
@@ -134,7 +134,7 @@ class _Work:
             if without_text and not _OPEN.fullmatch(dataset.licence.strip())
         )
         loaded = {
-            spec.name: _load(spec.name, self.lock, cache)
+            spec.name: locked_items(spec.name, self.lock, cache)
             for spec in self.lock.study.datasets
             if spec.name in self.lock.datasets
         }
@@ -272,8 +272,11 @@ class _Work:
             sink.writelines(self.scrub.text(line) for line in lines)
 
 
-def _load(name: str, lock: Lock, cache: datasets.Cache) -> tuple[Item, ...]:
-    """The items that the lock names, as they were when it was written."""
+def locked_items(name: str, lock: Lock, cache: datasets.Cache) -> tuple[Item, ...]:
+    """The items of a dataset that the lock names, as they were when it was written.
+
+    Raises Mistake where they can't be had, or are others by now.
+    """
     spec = next(one for one in lock.study.datasets if one.name == name)
     locked = lock.datasets[name]
     every = datasets.load(replace(spec, items=None), items=None, seed=lock.study.seed, cache=cache)

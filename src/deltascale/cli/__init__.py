@@ -54,6 +54,7 @@ _COMMANDS = (
     results.paper,
     results.advise,
     results.power,
+    results.audit,
     catalogue.models,
     catalogue.datasets,
     catalogue.doctor,

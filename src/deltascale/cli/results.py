@@ -9,13 +9,15 @@ import click
 
 from deltascale.cli.options import (
     analyzed,
+    cache,
+    environment,
     json_option,
     print_json,
     settings_from,
 )
 from deltascale.errors import Mistake
 
-__all__ = ["advise", "analyze", "paper", "power", "report"]
+__all__ = ["advise", "analyze", "audit", "paper", "power", "report"]
 
 
 @click.command()
@@ -30,6 +32,29 @@ __all__ = ["advise", "analyze", "paper", "power", "report"]
 def analyze(directory: Path, as_json: bool, **options: Any) -> None:
     """Estimates from the ledger: tables here, and DIRECTORY/results/*.csv."""
     analyzed(directory, as_json=as_json, **options)
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--flips", type=int, default=50, show_default=True, help="Of each protocol.")
+def audit(directory: Path, flips: int) -> None:
+    """DIRECTORY/audit.csv: flips for a person to judge, blind to what came first.
+
+    Fill its last two columns with yes or no, in a spreadsheet or an editor; `analyze` then says how
+    many flips are none, and what is left of each delta. A sheet that is there is never overwritten.
+    """
+    from deltascale import conduct
+
+    if flips < 1:
+        raise Mistake(f"{flips} flips", where="--flips", remedy="ask for at least 1")
+    made, n_rows, n_judged = conduct.audited(directory, n_flips=flips, cache=cache(environment()))
+    click.echo(f"{directory / conduct.AUDIT}: {n_judged} of {n_rows} flips are judged")
+    for one in made:
+        n = one.fixed_audited + one.broken_audited
+        confirmed = one.fixed_confirmed + one.broken_confirmed
+        click.echo(f"{one.protocol}: {confirmed} of {n} are flips")
+    if not n_judged:
+        click.echo("write yes or no in its last two columns, then `deltascale analyze`")
 
 
 @click.command()
