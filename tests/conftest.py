@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -10,6 +11,26 @@ from hypothesis import settings
 # Property tests share two cores with everything else: fewer examples, and no stopwatch.
 settings.register_profile("here", max_examples=40, deadline=None)
 settings.load_profile("here")
+
+
+_PLACES = {
+    "--chinchilla": "DELTASCALE_CHINCHILLA_CSV",
+    "--obs-scaling": "DELTASCALE_OBS_SCALING_DIR",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--chinchilla", metavar="CSV", help="points to replicate the fit of Chinchilla"
+    )
+    parser.addoption("--obs-scaling", metavar="DIR", help="observational scaling's two CSV files")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Through the environment, so that workers in other processes have it too."""
+    for option, variable in _PLACES.items():
+        if place := config.getoption(option):
+            os.environ[variable] = str(place)
 
 
 @pytest.fixture(autouse=True)

@@ -327,7 +327,7 @@ def eval_sample_size(v: Vector) -> None:
 def _chinchilla() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     path = os.environ.get(CHINCHILLA)
     if not path:
-        pytest.skip(f"set {CHINCHILLA} to a CSV with Model Size, Training FLOP and loss")
+        pytest.skip("give --chinchilla a CSV with Model Size, Training FLOP and loss")
     with Path(path).open() as file:
         rows = list(csv.DictReader(file))
     size, flop, loss = (
@@ -382,7 +382,7 @@ def integration(v: Vector) -> None:
 def _obs_scaling(v: Vector) -> None:
     folder = os.environ.get(OBS_SCALING)
     if not folder:
-        pytest.skip(f"set {OBS_SCALING} to a folder with the two CSV files the vector names")
+        pytest.skip("give --obs-scaling a folder with the two CSV files that the vector names")
     with (Path(folder) / "base_llm_post_training_eval.csv").open() as file:
         gains = {row["Model"]: row for row in csv.DictReader(file)}
     with (Path(folder) / "base_llm_benchmark_eval.csv").open() as file:
