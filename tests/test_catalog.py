@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import subprocess
 import sys
@@ -12,10 +13,12 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from deltascale import catalog
 from deltascale.errors import CatalogMistake
 from deltascale.records import Size
+from deltascale.report.tables import size_text
 
 TODAY = date(2026, 11, 21)
 EVERY = {model.id: model for model in catalog.models()}
@@ -169,12 +172,63 @@ def test_category_follows_from_size(size: Size, expected: str) -> None:
         (Size("estimate", low=1e9, high=2e9), "estimate size without a citation"),
         (Size("unknown", 7e9), "unknown size with parameters"),
         (Size("simulated", 7e9), "simulated size without a citation"),
+        (
+            Size("published", 7e9, citation="x", training_tokens=1e12),
+            "training_tokens without a training_citation",
+        ),
+        (
+            Size("published", 7e9, citation="x", training_citation="x"),
+            "a training_citation without training_tokens",
+        ),
+        (
+            Size("published", 7e9, citation="x", training_tokens=0.0, training_citation="x"),
+            "training_tokens 0 is not a token count",
+        ),
+        (
+            Size("published", 7e9, citation="x", training_tokens=math.inf, training_citation="x"),
+            "training_tokens inf is not a token count",
+        ),
+        (
+            Size("unknown", training_tokens=1e12, training_citation="x"),
+            "unknown size with training_tokens",
+        ),
+        (Size("unknown", training_citation="x"), "a training_citation without training_tokens"),
     ],
 )
 def test_a_size_without_its_source_is_refused(size: Size, found: str) -> None:
     with pytest.raises(CatalogMistake) as stop:
         catalog.check_size(size)
     assert str(stop.value) == found
+
+
+@pytest.mark.parametrize("model", EVERY.values(), ids=lambda model: model.id)
+def test_training_tokens_are_published_or_left_out(model: catalog.CatalogModel) -> None:
+    tokens, citation = model.size.training_tokens, model.size.training_citation
+    if model.size.source == "published":
+        assert "arXiv:" in citation or "model card" in citation
+        assert 1e11 <= (tokens or 0) <= 1e14
+    else:
+        assert tokens is None, "closed and invented models have none"
+    known = catalog.training_flops(model.size) is not None
+    assert known == (model.size.source == "published")
+
+
+def test_training_flops_are_six_for_each_parameter_used_and_token() -> None:
+    one = Size("published", 2e9, citation="x", training_tokens=3e12, training_citation="x")
+    assert catalog.training_flops(one) == 6 * 2e9 * 3e12
+    assert catalog.training_flops(replace(one, active=0.5e9)) == 6 * 0.5e9 * 3e12
+    assert catalog.training_flops(replace(one, training_tokens=None)) is None
+    guess = Size("estimate", 2e9, None, 1e9, 3e9, "x", training_tokens=3e12, training_citation="x")
+    assert catalog.training_flops(guess) is None, "no point without a published count"
+    # Its makers say 3.8e25 (Grattafiori et al. 2024, arXiv:2407.21783).
+    largest = catalog.training_flops(EVERY["local/llama-3.1-405b"].size)
+    assert largest == pytest.approx(3.8e25, rel=0.005)
+
+
+def test_counts_are_written_in_the_unit_they_round_to() -> None:
+    assert size_text(EVERY["local/gemma-3-1b"].size) == "1B"
+    assert size_text(Size("published", 999.4e6, citation="x")) == "999M"
+    assert size_text(Size("published", 999.6e9, citation="x")) == "1T"
 
 
 def llama(

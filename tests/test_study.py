@@ -129,6 +129,7 @@ PLACES = (
     "name", "models", "datasets", "protocols", "turns", "epochs", "temperature", "max_tokens",
     "items", "budget_usd", "seed", "system", "phases", "model", "id", "base_url", "parameters",
     "size", "price", "params", "limits", "context_tokens", "reasoning", "dataset", "file", "phase",
+    "training_tokens",
 )  # fmt: skip
 
 
@@ -235,6 +236,22 @@ def test_published_weights_are_known_on_any_server() -> None:
 def test_a_number_the_user_states_is_kept_with_its_source() -> None:
     model = one_model("{id: openai/gpt-4o-mini, parameters: 8e9}")
     assert model.size == Size("published", 8e9, citation="stated in the study file")
+
+
+def test_training_tokens_stand_beside_the_parameters() -> None:
+    stated = "stated in the study file"
+    model = one_model("{id: openai/mine, price: 0, parameters: 7e9, training_tokens: 18e12}")
+    assert model.size == Size(
+        "published", 7e9, citation=stated, training_tokens=18e12, training_citation=stated
+    )
+    model = one_model(
+        "{id: openai/mine, price: 0, parameters: 7e9, training_tokens: 18e12, "
+        "training_source: our own log}"
+    )
+    assert model.size.training_citation == "our own log"
+    assert one_model("{id: openai/mine, price: 0, parameters: 7e9}").size.training_tokens is None
+    served = "{id: openai/Qwen/Qwen2.5-0.5B-Instruct, base_url: 'http://h/v1', price: 0}"
+    assert one_model(served).size.training_tokens == 18e12
 
 
 def test_a_simulated_size_is_read_from_the_name_and_never_published() -> None:

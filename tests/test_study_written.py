@@ -33,6 +33,13 @@ SIZES = st.one_of(
         lambda n, more, c: {"source": "estimate", "low": n, "high": n * more, "citation": c},
         COUNTS, st.floats(1, 9), TEXTS,
     ),
+    st.builds(
+        lambda n, tokens, c: {
+            "source": "published", "parameters": n, "citation": c, "training_tokens": tokens,
+            "training_citation": c,
+        },
+        COUNTS, COUNTS, TEXTS,
+    ),
     st.just({"source": "unknown"}),
 )  # fmt: skip
 PARAMS = st.dictionaries(

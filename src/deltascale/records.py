@@ -209,6 +209,8 @@ class Size(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `published` has `parameters` and a `citation`; `estimate` has `low`, `high` and a `citation`.
     `active` is the count used per token where the model is a mixture of experts.
+    `training_tokens` are those seen in pre-training, as `training_citation` has them; None: not
+    published.
     """
 
     source: Literal["published", "estimate", "unknown", "simulated"]
@@ -217,6 +219,8 @@ class Size(msgspec.Struct, frozen=True, omit_defaults=True):
     low: float | None = None
     high: float | None = None
     citation: str = ""
+    training_tokens: float | None = None
+    training_citation: str = ""
 
 
 class Price(msgspec.Struct, frozen=True):

@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltascale.analysis.arms import Arm, groups, is_binary
-from deltascale.analysis.contrasts import Panel, adjusted, panels
+from deltascale.analysis.axes import league, slopes
+from deltascale.analysis.contrasts import adjusted, panels
 from deltascale.analysis.joint import Joint
 from deltascale.analysis.results import E1, E2, Finding, Settings, estimate
-from deltascale.records import ModelSpec
 from deltascale.stats.checks import extraction_split
 from deltascale.stats.clustered import clustered_mean, t_p_value
 from deltascale.stats.components import disagreement_rate
 from deltascale.stats.resampling import percentile_interval
 from deltascale.stats.scaling import between_model_variance
-from deltascale.stats.uncertain import alpha_bounds, axis_league, resampled_exponents
+from deltascale.stats.uncertain import alpha_bounds, resampled_exponents
 
 __all__ = ["sensitivity"]
 
@@ -42,7 +42,8 @@ def sensitivity(found: Sequence[Arm], joint: Joint) -> tuple[Finding, ...]:
             rows += _draws(arm)
     for (protocol, temperature), by_dataset in groups(found).items():
         if protocol != "resample":
-            rows += _axes(protocol, temperature, by_dataset, found, settings)
+            rows += league(protocol, temperature, by_dataset, found, settings)
+            rows += slopes(protocol, temperature, by_dataset, found, settings)
             if settings.estimated_sizes:
                 rows += _sizes(protocol, temperature, by_dataset, joint)
     return tuple(rows)
@@ -159,73 +160,6 @@ def _draws(arm: Arm) -> Iterator[Finding]:
 
 
 # --- what "size" means ---------------------------------------------------------------------------
-
-
-def _axes(
-    protocol: str,
-    temperature: float,
-    by_dataset: Mapping[str, Sequence[Arm]],
-    found: Sequence[Arm],
-    settings: Settings,
-) -> Iterator[Finding]:
-    """The league of x-axes: how well each foretells the delta of a model left out.
-
-    Capability is the first accuracy on the study's other datasets, never on the same answers.
-    Training FLOPs are no axis here: the catalogue has no training tokens.
-    """
-    for panel in panels(by_dataset):
-        if len(panel.datasets) > 1 or len(np.unique(panel.size_M)) < 4:
-            continue
-        axes = {"ln parameters": np.log(panel.size_M)}
-        axes["ln active parameters"] = np.log(
-            [m.size.active or m.size.parameters or math.nan for m in panel.models]
-        )
-        price = np.array([_blended(model, settings) for model in panel.models])
-        axes["ln price"] = np.log(price, out=np.full(price.shape, np.nan), where=price > 0)
-        elsewhere = _capability(panel, temperature, found)
-        if elsewhere is not None:
-            axes["accuracy on other datasets"] = elsewhere
-        axes = {name: x for name, x in axes.items() if not np.isnan(x).any() and np.ptp(x) > 1e-9}
-        active = axes.get("ln active parameters")
-        if active is not None and np.array_equal(active, np.log(panel.size_M)):
-            del axes["ln active parameters"]
-        league = axis_league(
-            np.stack(list(axes.values())), panel.delta_M, panel.cov_MM, names=list(axes)
-        )
-        for place, score in enumerate(league, start=1):
-            for form, rmse in (("line", score.rmse_loglinear), ("parabola", score.rmse_quadratic)):
-                made = estimate(
-                    f"{E2}: error of foretelling a model left out, a {form} in {score.name}",
-                    rmse, n=score.models, method="leave one model out", unit="share",
-                    note=f"place {place} of {len(league)}",
-                )  # fmt: skip
-                yield Finding(
-                    f"axis_rmse_{form}", made, "", panel.of, protocol, temperature, score.name
-                )
-
-
-def _blended(model: ModelSpec, settings: Settings) -> float:
-    """Dollars per million tokens at the fixed mix of input and output."""
-    inputs, outputs = settings.price_mix
-    price = model.price
-    total = inputs * price.input_nusd_per_ktok + outputs * price.output_nusd_per_ktok
-    return total / (inputs + outputs) / 1e6
-
-
-def _capability(panel: Panel, temperature: float, found: Sequence[Arm]) -> Floats | None:
-    """Accuracy at turn 0 over the other datasets, a dataset once; None where a model has none."""
-    first: dict[str, dict[str, float]] = {}
-    for arm in found:
-        if arm.cell.dataset not in panel.datasets and arm.cell.temperature == temperature:
-            there = arm.first[~np.isnan(arm.first)]
-            if there.size:
-                own = first.setdefault(arm.cell.model, {})
-                own.setdefault(arm.cell.dataset, float(there.mean()))
-    shared = [set(first.get(model.id, {})) for model in panel.models]
-    common = set.intersection(*shared)
-    if not common:
-        return None
-    return np.array([np.mean([first[m.id][d] for d in sorted(common)]) for m in panel.models])
 
 
 def _sizes(

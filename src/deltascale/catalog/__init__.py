@@ -39,6 +39,7 @@ __all__ = [
     "price",
     "priced_tokens",
     "suggest",
+    "training_flops",
 ]
 
 Category: TypeAlias = Literal["small", "medium", "large", "unknown"]
@@ -140,16 +141,18 @@ def check_size(size: Size) -> None:
 
     `published` and `simulated` have `parameters` and a citation, `estimate` an interval and a
     citation, `unknown` nothing. Every number is finite and positive; `active` is at most the total.
+    Training tokens may be beside any size that is not unknown, and have a citation of their own.
     """
     given = {"parameters": size.parameters, "active": size.active}
     given |= {"low": size.low, "high": size.high}
     for name, value in given.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise CatalogMistake(f"{name} {value:g} is not a parameter count")
+    given["training_tokens"] = size.training_tokens
     needed, allowed = {
-        "published": ({"parameters"}, {"active"}),
-        "simulated": ({"parameters"}, {"active"}),
-        "estimate": ({"low", "high"}, {"parameters", "active"}),
+        "published": ({"parameters"}, {"active", "training_tokens"}),
+        "simulated": ({"parameters"}, {"active", "training_tokens"}),
+        "estimate": ({"low", "high"}, {"parameters", "active", "training_tokens"}),
         "unknown": (set[str](), set[str]()),
     }[size.source]
     has = {name for name, value in given.items() if value is not None}
@@ -166,6 +169,35 @@ def check_size(size: Size) -> None:
         )
     if size.active is not None and size.active > (size.parameters or high):
         raise CatalogMistake("more active parameters than there are")
+    _check_training(size)
+
+
+def _check_training(size: Size) -> None:
+    tokens = size.training_tokens
+    if tokens is not None and not (math.isfinite(tokens) and tokens > 0):
+        raise CatalogMistake(f"training_tokens {tokens:g} is not a token count")
+    if (tokens is not None) != bool(size.training_citation):
+        has, lacks = ("training_tokens", "a training_citation")
+        if tokens is None:
+            has, lacks = ("a training_citation", "training_tokens")
+        raise CatalogMistake(f"{has} without {lacks}")
+
+
+def training_flops(size: Size) -> float | None:
+    """Floating-point operations of pre-training, 6 × parameters used per token × tokens.
+
+    Two for each parameter of the forward pass and four of the backward one, attention over the
+    context left out. A mixture of experts counts its active parameters. An approximation in other
+    ways too: tokens are of pre-training only, and the parameters are all there are, embeddings
+    included. None where the tokens are not published, or the size is no point.
+
+    Source: Kaplan et al. 2020, arXiv:2001.08361, section 2.1; Hoffmann et al. 2022,
+    arXiv:2203.15556, appendix F.
+    """
+    used = size.active or size.parameters
+    if size.source not in ("published", "simulated") or used is None:
+        return None
+    return None if size.training_tokens is None else 6 * used * size.training_tokens
 
 
 def price(provider: str, name: str, *, on: date) -> Price | None:

@@ -39,6 +39,9 @@ def model_rows(*, every: bool) -> list[Row]:
                 "category": catalog.category(model.size),
                 "size_source": model.size.source,
                 "citation": model.size.citation,
+                "training_tokens": model.size.training_tokens,
+                "training_citation": model.size.training_citation or None,
+                "training_flops": catalog.training_flops(model.size),
                 "context_tokens": model.context_tokens,
                 "usd_per_mtok_in": price.input_nusd_per_ktok / 1e6 if price else None,
                 "usd_per_mtok_out": price.output_nusd_per_ktok / 1e6 if price else None,
@@ -54,14 +57,15 @@ def model_rows(*, every: bool) -> list[Row]:
 def show_models(rows: Sequence[Row]) -> None:
     """The catalogue as a table."""
     made = table(
-        "models; sizes that are not published are a range? or ?; --json has sources and dates",
-        ["model", "size", "$/Mtok", "retires"],
+        "models; a size not published is a range? or ?; FLOPs of training; --json has the sources",
+        ["model", "size", "FLOPs", "$/Mtok", "retires"],
         left=1,
     )
     for row in rows:
         made.add_row(
             escape(str(row["model"])),
             str(row["size"]),
+            "" if row["training_flops"] is None else f"{row['training_flops']:.1e}",
             f"{_text(row['usd_per_mtok_in'])}/{_text(row['usd_per_mtok_out'])}",
             _text(row["retired"]),
         )

@@ -422,7 +422,7 @@ def size_text(size: Size) -> str:
 
 def _count(parameters: float) -> str:
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if parameters >= unit:
+        if parameters >= 0.9995 * unit:  # what rounds up to the unit is said in it
             return f"{parameters / unit:.3g}{name}"
     return f"{parameters:.0f}"
 

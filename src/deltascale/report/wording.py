@@ -73,7 +73,7 @@ def in_unit(value: float | None, unit: str, *, signed: bool = True) -> str:
         return dollars(value)
     if unit == "parameters":
         return count(value)
-    if unit == "share per e-fold":
+    if unit.startswith("share per "):
         return _signed(100 * value, 2)
     return _figures(value)
 

@@ -240,10 +240,12 @@ def _size_entry(size: Size) -> dict[str, Plain]:
         "active": size.active,
         "low": size.low,
         "high": size.high,
+        "training_tokens": size.training_tokens,
     }
     entry: dict[str, Plain] = {"source": size.source}
     entry |= {key: _short(value) for key, value in counts.items() if value is not None}
-    return entry | ({"citation": size.citation} if size.citation else {})
+    said = {"citation": size.citation, "training_citation": size.training_citation}
+    return entry | {key: text for key, text in said.items() if text}
 
 
 def _price_entry(price: Price) -> dict[str, Plain]:

@@ -23,8 +23,9 @@ from deltascale.study.text import Findings, Node, near, plain
 __all__ = ["ModelReader", "catalogued"]
 
 _KEYS = (
-    "id", "name", "base_url", "parameters", "parameters_source", "size", "price", "params",
-    "limits", "context_tokens", "reasoning", "native_tools", "family",
+    "id", "name", "base_url", "parameters", "parameters_source", "training_tokens",
+    "training_source", "size", "price", "params", "limits", "context_tokens", "reasoning",
+    "native_tools", "family",
 )  # fmt: skip
 _Source: TypeAlias = Literal["published", "estimate", "unknown", "simulated"]
 _SOURCES: Mapping[str, _Source] = {
@@ -42,6 +43,12 @@ _HINTS = dict.fromkeys(("api_key", "key", "token"), _SECRETS) | _SHARED
 _SECRET = re.compile(r"(?i)(api[_-]?key|authorization|password|secret|token)")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KkMmBbTt])")
+_MOST = {"parameters": 1e15, "tokens": 1e18}
+_BESIDE_PARAMETERS = {
+    "parameters_source": "a source without parameters",
+    "training_tokens": "training tokens without parameters",
+    "training_source": "a source without parameters",
+}
 _POWERS = {"k": 3, "m": 6, "b": 9, "t": 12}
 _SIMULATED = re.compile(r"sim-([0-9]+(?:\.[0-9]+)?)b")
 
@@ -175,8 +182,9 @@ class ModelReader:
     ) -> Size:
         unknown = Size("unknown")
         if "size" in fields:
-            if "parameters" in fields:
-                self.findings.add(fields["size"], "size beside parameters", "keep one of them")
+            for key in ("parameters", "training_tokens"):
+                if key in fields:
+                    self.findings.add(fields["size"], f"size beside {key}", "keep one of them")
             size = self.full_size(fields["size"]) or unknown
             if size.source != "unknown" and (size.source == "simulated") != (
                 provider == "simulated"
@@ -185,16 +193,10 @@ class ModelReader:
                 self.findings.add(fields["size"], found, "only simulated models are simulated")
             return size
         if "parameters" in fields:
-            parameters = self.count(fields["parameters"])
-            citation = "stated in the study file"
-            if "parameters_source" in fields:
-                remedy = "write where the count is published"
-                citation = self.findings.text(fields["parameters_source"], remedy=remedy) or ""
-            source: _Source = "simulated" if provider == "simulated" else "published"
-            return unknown if parameters is None else Size(source, parameters, citation=citation)
-        if "parameters_source" in fields:
-            at = fields["parameters_source"]
-            self.findings.add(at, "a source without parameters", "add parameters: the count")
+            return self.stated_size(fields, provider)
+        for key, found in _BESIDE_PARAMETERS.items():
+            if key in fields:
+                self.findings.add(fields[key], found, "add parameters: the count")
         if facts is not None:
             return facts.size
         if provider != "simulated":
@@ -207,41 +209,79 @@ class ModelReader:
             return unknown
         return Size("simulated", parameters, citation="invented by deltascale")
 
-    def count(self, at: Node) -> float | None:
-        """A number of parameters."""
+    def stated_size(self, fields: Mapping[str, Node], provider: str) -> Size:
+        """A parameter count as people write it, with the tokens of its training where given."""
+        parameters = self.count(fields["parameters"], "parameters", 10_000, "7e9")
+        tokens = None
+        if "training_tokens" in fields:
+            tokens = self.count(fields["training_tokens"], "tokens", 1_000_000, "15e12")
+        elif "training_source" in fields:
+            at = fields["training_source"]
+            self.findings.add(at, "a source without training tokens", "add training_tokens")
+        cited = self.stated_source(fields, "training_source")
+        source: _Source = "simulated" if provider == "simulated" else "published"
+        if parameters is None:
+            return Size("unknown")
+        return Size(
+            source,
+            parameters,
+            citation=self.stated_source(fields, "parameters_source"),
+            training_tokens=tokens,
+            training_citation="" if tokens is None else cited,
+        )
+
+    def stated_source(self, fields: Mapping[str, Node], key: str) -> str:
+        if key not in fields:
+            return "stated in the study file"
+        return self.findings.text(fields[key], remedy="write where the count is published") or ""
+
+    def count(self, at: Node, what: str, least: int, example: str) -> float | None:
+        """A whole number of parameters or of training tokens."""
         match = _COUNT.fullmatch(at.text) if isinstance(at.value, str) else None
         if match:
             remedy = f"write {match[1]}e{_POWERS[match[2].lower()]}"
             self.findings.add(at, f"{at.text!r} is not a number", remedy)
             return None
-        parameters = self.findings.number(at, 0, 1e15)
-        if parameters is not None and parameters < 10_000:
-            remedy = f"write the whole count, such as {at.text if parameters else 7}e9"
-            self.findings.add(at, f"{at.text} parameters are too few for a model", remedy)
+        found = self.findings.number(at, 0, _MOST[what])
+        if found is not None and found < least:
+            power = example.partition("e")[2]
+            remedy = f"write the whole count, such as {f'{at.text}e{power}' if found else example}"
+            self.findings.add(at, f"{at.text} {what} are too few for a model", remedy)
             return None
-        return parameters
+        return found
 
     def full_size(self, at: Node) -> Size | None:
         """A size with its source, as `dump` writes it."""
         counts = ("parameters", "active", "low", "high")
-        fields = self.findings.mapping(at, ("source", *counts, "citation"))
+        said = ("training_tokens", "citation", "training_citation")
+        fields = self.findings.mapping(at, ("source", *counts, *said))
         if fields is None:
             return None
         before = len(self.findings.problems)
         numbers = {
-            key: self.findings.number(fields[key], 1, 1e15) for key in counts if key in fields
+            key: self.findings.number(fields[key], 1, _MOST["parameters"])
+            for key in counts
+            if key in fields
         }
+        tokens = None
+        if "training_tokens" in fields:
+            tokens = self.findings.number(fields["training_tokens"], 1, _MOST["tokens"])
         source = _SOURCES.get(fields["source"].text) if "source" in fields else None
         if source is None:
             remedy = f"write source: one of {', '.join(_SOURCES)}"
             self.findings.add(fields.get("source", at), "a size needs its source", remedy)
-        citation = ""
-        if "citation" in fields:
-            remedy = "write where the count is published"
-            citation = self.findings.text(fields["citation"], remedy=remedy) or ""
+        citation, trained = (
+            self.stated_source(fields, key) if key in fields else "" for key in said[1:]
+        )
         if source is None or len(self.findings.problems) > before:
             return None
-        size = Size(source, citation=citation, **numbers)
+        size = Size(
+            source,
+            citation=citation,
+            training_tokens=tokens,
+            training_citation=trained,
+            **numbers,
+        )
         try:
             catalog.check_size(size)
         except CatalogMistake as error:

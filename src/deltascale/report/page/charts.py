@@ -65,6 +65,8 @@ def speakable(finding: Finding, ladder: Mapping[tuple[str, float], int]) -> bool
     rung = ladder.get((finding.protocol, finding.temperature), 0)
     if finding.quantity.startswith("alpha"):
         return rung >= 3
+    if finding.quantity == "slope_by_axis":
+        return True  # like the trends themselves, it is shown whatever comes of it
     if finding.quantity.startswith(("slope", "held_out", "break_even_size")):
         return rung >= 2
     return True
