@@ -96,13 +96,15 @@ class Remote:
     """A file on the web at a fixed version.
 
     `size` in bytes. Where no checksum is published, the first download's is kept beside the file
-    and every later one is held against it.
+    and every later one is held against it. `instead` is what else may be done where it can't be
+    downloaded, for the remedy of the mistake.
     """
 
     url: str
     size: int | None = None
     sha256: str = ""
     md5: str = ""
+    instead: str = ""
 
 
 class _BrokenOffError(Exception):
@@ -131,8 +133,7 @@ def fetch(remote: Remote, cache: Cache, *, sleep: Callable[[float], object] = ti
         part = path.with_name(path.name + ".part")
         with _only_writer(part) as file:
             if not path.exists() or _wrong(path, remote):
-                _download(file, remote, cache, sleep)
-                _check(part, remote, cache)
+                _bring(file, part, remote, cache, sleep)
                 os.replace(part, path)
                 _lock(path, remote)
             else:  # another process was quicker
@@ -229,6 +230,22 @@ def _only_writer(part: Path) -> Iterator[IO[bytes]]:
             return
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
+
+
+def _bring(
+    file: IO[bytes], part: Path, remote: Remote, cache: Cache, sleep: Callable[[float], object]
+) -> None:
+    """Download the part file and check it."""
+    try:
+        _download(file, remote, cache, sleep)
+        _check(part, remote, cache)
+    except DatasetMistake as mistake:
+        if not remote.instead:
+            raise
+        remedies = [remedy for remedy in (mistake.remedy, remote.instead) if remedy]
+        raise DatasetMistake(
+            mistake.what, where=mistake.where, remedy=", or ".join(remedies)
+        ) from mistake
 
 
 def _download(
