@@ -107,12 +107,12 @@ def zipped(members: Mapping[str, bytes | str]) -> bytes:
 @dataclass
 class Mirror:
     """A server of files by `HOST/PATH`. `pages` are web pages; `moved` maps a path to another;
-    `cut` says after how many bytes the next transfer of a path breaks off."""
+    `cut` says after how many bytes the next transfers of a path break off."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     pages: dict[str, bytes] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
-    cut: dict[str, int] = field(default_factory=dict)
+    cut: dict[str, list[int]] = field(default_factory=dict)
     seen: list[tuple[str, str]] = field(default_factory=list)
     base: str = ""
 
@@ -143,7 +143,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(
         self, status: int, body: bytes, kind: str = "application/octet-stream", *, start: int = 0
     ) -> None:
-        n_bytes = self.mirror.cut.pop(self.path.removeprefix("/mirror/"), None)
+        cuts = self.mirror.cut.get(self.path.removeprefix("/mirror/"))
+        n_bytes = cuts.pop(0) if cuts else None
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

@@ -196,6 +196,9 @@ def _wrong(path: Path, remote: Remote, *, place: Path | None = None) -> str:
 
 
 def _check(part: Path, remote: Remote, cache: Cache) -> None:
+    if _is_page(part):  # said to be something else, and there may be no checksum to tell
+        part.unlink()
+        raise _web_page(_address(remote.url, cache))
     place = part.with_name(part.name.removesuffix(".part"))
     wrong = _wrong(part, remote, place=place)
     if wrong:
@@ -210,6 +213,20 @@ def _check(part: Path, remote: Remote, cache: Cache) -> None:
                 else "try again; if it stays so, the mirror or the proxy changes the file"
             ),
         )
+
+
+def _is_page(part: Path) -> bool:
+    with part.open("rb") as file:
+        start = file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
+def _web_page(address: str) -> DatasetMistake:
+    return DatasetMistake(
+        "the server sent a web page instead of the file",
+        where=address,
+        remedy="open the address in a browser: a login, a quota or a proxy is in the way",
+    )
 
 
 def _address(url: str, cache: Cache) -> str:
@@ -314,11 +331,7 @@ def _begin(file: IO[bytes], response: HTTPResponse, address: str, start: int) ->
             f"the server redirects to an unencrypted address, {response.url}", where=address
         )
     if response.headers.get_content_type() in {"text/html", "application/xhtml+xml"}:
-        raise DatasetMistake(
-            "the server sent a web page instead of the file",
-            where=address,
-            remedy="open the address in a browser: a login, a quota or a proxy is in the way",
-        )
+        raise _web_page(address)
     if start and response.status != 206:
         return _restart(file)
     if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
