@@ -69,6 +69,8 @@ def test_an_unknown_database_after_a_good_one_is_a_success(ours: Tools, theirs: 
         ("Date", "5741 rows are kept.", "failed"),
         ("date=2001-01-05", "failed", "1 row is kept."),
         ("Volume<0", "failed", "failed"),
+        ("Date=2001-01-05=x", "1 rows are kept.", "failed"),
+        ("High>>100", "5741 rows are kept.", "failed"),
     ],
 )
 def test_filters(
@@ -140,6 +142,22 @@ def test_names_with_commas_can_not_be_given(ours: Tools, theirs: Tools) -> None:
         use = f"{tool}[PaperNet, Of apples, and pears]"
         assert "these are not the arguments it takes" in told(theirs, DBLP, use)
         assert "there is no paper 'Of apples, and pears'" in told(ours, DBLP, use)
+
+
+def test_names_are_looked_up_as_they_stand(
+    ours: Tools, theirs: Tools, graph: dict[str, Any]
+) -> None:
+    names = graph["id2author_dict"]
+    first, second = (str(names[end]) for end in graph["author_net"]["edges"][0][:2])
+    assert first.upper() != first
+    for tool, rest in (("NodeCheck", ""), ("NeighbourCheck", ""), ("EdgeCheck", f", {second}")):
+        assert "failed" not in told(theirs, DBLP, f"{tool}[AuthorNet, {first}{rest}]")
+        for other in (first.upper(), f'"{first}"', f" {first}"):
+            use = f"{tool}[AuthorNet, {other}{rest}]"
+            assert "failed" in told(theirs, DBLP, use), use
+            assert "failed" not in told(ours, DBLP, use), use
+    swapped = f"EdgeCheck[AuthorNet, {first}, {second.upper()}]"
+    assert "failed" in told(theirs, DBLP, swapped)
 
 
 def test_an_edge_of_authors_can_be_looked_at_once(

@@ -22,7 +22,7 @@ _EXTRAS = {
     "math": ("math-verify", "equality of mathematical answers"),
     "paper": ("typst", "papers as PDF"),
     "sandbox": ("wasmtime", "running generated code"),
-    "tables": ("polars", "results as Parquet"),
+    "tables": ("polars", "results as Parquet, and the hub's copies of benchmarks"),
 }
 _KEY_BY_PROVIDER = {
     "openai": "OPENAI_API_KEY",

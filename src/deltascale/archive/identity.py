@@ -12,9 +12,9 @@ from pathlib import Path
 
 from deltascale import datasets, protocols, providers, records, scorers
 from deltascale.errors import Mistake
-from deltascale.records import Study
+from deltascale.records import DatasetSpec, Study
 
-__all__ = ["listed", "names", "secrets"]
+__all__ = ["listed", "names", "places", "secrets"]
 
 _SECRET_NAME = re.compile(r"(?i)key|token|secret|passw|credential|auth|cookie")
 _COMMON_USERS = frozenset(
@@ -32,6 +32,9 @@ _PUBLIC_HOSTS = re.compile(
 )
 _URL = re.compile(r"https?://(?:[^/\s@]*@)?(\[[^\]]*\]|[^/:\s]+)(:\d+)?[^\s]*")
 _SHORTEST = 3
+_PLACE_OPTIONS = frozenset({"corpus", "path", "plus"})
+_TEXT_OPTIONS = frozenset({"prompt", "format"})
+_PLACE = re.compile(r"(?:~[\w.-]*|\.{1,2}|[A-Za-z]:)?[/\\].+")
 
 
 def secrets(directory: Path, environ: Mapping[str, str]) -> frozenset[str]:
@@ -80,6 +83,25 @@ def names(directory: Path, study: Study, environ: Mapping[str, str]) -> dict[str
     return found
 
 
+def places(spec: DatasetSpec) -> dict[str, str]:
+    """The options of a dataset that name files of the user's own, as they are written.
+
+    A benchmark's own are known by name, a plugin's by their look.
+    """
+    return {
+        key: value
+        for key, value in spec.options.items()
+        if value and (key in _PLACE_OPTIONS or (key not in _TEXT_OPTIONS and _is_place(value)))
+    }
+
+
+def _is_place(value: str) -> bool:
+    """`/data/lab` is, `/no_think` is not, unless it is there."""
+    if not _PLACE.fullmatch(value):
+        return False
+    return len(re.findall(r"[/\\]", value)) > 1 or Path(value).exists()
+
+
 def _own_words() -> frozenset[str]:
     """What a pack says of itself, in fields and names: a user called `seed` is not told by them."""
     fields = {name for one in vars(records).values() for name in _fields(one)}
@@ -107,12 +129,25 @@ def _servers(study: Study, environ: Mapping[str, str]) -> Iterator[tuple[str, st
 
 
 def _paths(directory: Path, study: Study) -> Iterator[tuple[str, str]]:
-    places = [directory.resolve(), directory.resolve().parent, Path.cwd(), Path.home()]
-    places += [Path(spec.file).resolve().parent for spec in study.datasets if spec.file]
-    places += [Path(model.name).parent for model in study.models if model.provider == "local"]
-    for place in places:
+    found = [directory.resolve(), directory.resolve().parent, Path.cwd(), Path.home()]
+    found += [Path(model.name).parent for model in study.models if model.provider == "local"]
+    for spec in study.datasets:
+        for written in (spec.file, *places(spec).values()):
+            place = _expanded(written)
+            if written:
+                found += [place, place.resolve(), place.resolve().parent]
+            if written.startswith(("~", "..")):
+                yield "path", written
+    for place in found:
         if place.is_absolute() and len(place.parts) > 2:
             yield "path", str(place)
+
+
+def _expanded(written: str) -> Path:
+    try:
+        return Path(written).expanduser()
+    except RuntimeError:  # somebody's home that is not on this machine
+        return Path(written)
 
 
 def _hosts(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -27,7 +27,7 @@ from deltascale.archive.lock import Lock, LockedDataset
 from deltascale.archive.replay import replay
 from deltascale.archive.scrub import Scrub
 from deltascale.archive.verify import Analyze, Report, settings_in, verify
-from deltascale.errors import Mistake
+from deltascale.errors import DatasetMistake, Mistake
 from deltascale.records import DatasetSpec, Item, Study, digest
 
 __all__ = ["locked_items", "pack"]
@@ -140,7 +140,7 @@ class _Work:
         }
         self._copy_ledger(loaded, closed)
         files, contents = self._write_items(loaded, closed)
-        left_out = [*self._copy_folders(), *_told(closed, self.scrub)]
+        left_out = [*self._copy_folders(), *_told(closed, self.scrub), *self._needed()]
         study = self._copy_data(closed)
         lock = self._written_lock(study, contents)
         with ledger.read(self.stage / LEDGER) as book:
@@ -244,8 +244,21 @@ class _Work:
                 spec = replace(spec, file=name)
                 if before.name not in closed and Path(before.file).is_file():
                     self._copy_text(Path(before.file), self.stage / name)
+            if self.scrub.anonymous:
+                named = identity.places(before)
+                hidden = {key: self.scrub.label("path", value) for key, value in named.items()}
+                spec = replace(spec, options={**spec.options, **hidden})
             specs.append(spec)
         return replace(study, datasets=tuple(specs))
+
+    def _needed(self) -> Iterator[str]:
+        """What is not packed, because its items or what its tools gave are, but a new run needs."""
+        for spec in self.lock.study.datasets:
+            for key in identity.places(spec):
+                yield (
+                    f"{self.scrub.text(spec.name)}: what its option {key} names, which repeating "
+                    "the study needs; verifying does not"
+                )
 
     def _copy_folders(self) -> Iterator[str]:
         """Copy report and paper; says what could not be taken along."""
@@ -279,7 +292,19 @@ def locked_items(name: str, lock: Lock, cache: datasets.Cache) -> tuple[Item, ..
     """
     spec = next(one for one in lock.study.datasets if one.name == name)
     locked = lock.datasets[name]
-    every = datasets.load(replace(spec, items=None), items=None, seed=lock.study.seed, cache=cache)
+    try:
+        whole = replace(spec, items=None)
+        every = datasets.load(whole, items=None, seed=lock.study.seed, cache=cache)
+    except DatasetMistake as mistake:
+        gone = [what for what, path in _named(spec) if not path.exists()]
+        if not gone:
+            raise
+        raise Mistake(
+            f"{gone[0]} is not there any more",
+            where=f"dataset {name}",
+            remedy="bring it back, or run the study again with its new place: what is on record is "
+            "not asked again",
+        ) from mistake
     own = every.items[: len(locked.ids)]
     same = tuple(item.id for item in own) == locked.ids
     if same and locked.contents:
@@ -291,6 +316,14 @@ def locked_items(name: str, lock: Lock, cache: datasets.Cache) -> tuple[Item, ..
             remedy="bring back the file or version that it was run on: the lock names its checksum",
         )
     return own
+
+
+def _named(spec: DatasetSpec) -> Iterator[tuple[str, Path]]:
+    """The files of the user's own that the dataset's items come from, and what they are called."""
+    if spec.file:
+        yield f"its file {spec.file}", Path(spec.file).expanduser()
+    for key, value in identity.places(spec).items():
+        yield f"what its option {key} names, {value},", Path(value).expanduser()
 
 
 def _told(closed: frozenset[str], scrub: Scrub) -> Iterator[str]:

@@ -211,10 +211,11 @@ class Scrub:
             return _day(found)
         if kind == "tuned":
             start, organisation = found.rsplit(":", 1)
-            return f"{start}:{self._label('org', organisation)}"
-        return self._label(kind, found)
+            return f"{start}:{self.label('org', organisation)}"
+        return self.label(kind, found)
 
-    def _label(self, kind: str, found: str) -> str:
+    def label(self, kind: str, found: str) -> str:
+        """What stands in for this text wherever it is found, of a kind such as `path`."""
         name = (kind, _plain(found))
         if name not in self._known:
             number = 1 + sum(known == kind for known, _ in self._known)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from deltascale.cli.options import (
     json_option,
     print_json,
 )
+from deltascale.errors import Mistake
 
 __all__ = ["datasets", "doctor", "models", "prepare", "pull", "show"]
 
@@ -85,15 +87,37 @@ def datasets(context: click.Context, as_json: bool) -> None:
     catalogue.show_datasets(rows)
 
 
+def _option_option(command: Any) -> Any:  # click's decorators are untyped
+    return click.option(
+        "--option",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A setting, as under a study's datasets: from=hub; repeatable.",
+    )(command)
+
+
+def _settings(options: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not (key.strip() and equals):
+            raise Mistake(f"{option!r} is no setting", where="--option", remedy="write key=value")
+        found[key.strip()] = value.strip()
+    return found
+
+
 @datasets.command()
 @click.argument("name")
 @click.option("--items", type=int, help="How many items will be used.")
-def prepare(name: str, items: int | None) -> None:
+@_option_option
+def prepare(name: str, items: int | None, options: tuple[str, ...]) -> None:
     """Download a dataset into the cache, with size and checksum."""
     from deltascale import datasets as known
     from deltascale.records import DatasetSpec
 
-    loaded = known.load(DatasetSpec(name), items=items, seed=0, cache=cache(environment()))
+    spec = DatasetSpec(name, options=_settings(options))
+    loaded = known.load(spec, items=items, seed=0, cache=cache(environment()))
     for warning in loaded.warnings:
         click.echo(warning, err=True)
     click.echo(f"{name}: {len(loaded.items)} items ready of {loaded.n_available}; {loaded.source}")
@@ -103,14 +127,17 @@ def prepare(name: str, items: int | None) -> None:
 @click.argument("name")
 @click.option("--items", type=int, default=3, show_default=True)
 @click.option("--scorer", default="", help="For a file: how its answers are judged.")
-def show(name: str, items: int, scorer: str) -> None:
+@_option_option
+def show(name: str, items: int, scorer: str, options: tuple[str, ...]) -> None:
     """Print items as a model would see them, with their targets."""
     from deltascale import datasets as known
     from deltascale.records import DatasetSpec
     from deltascale.report import catalogue
 
-    path = Path(name)
-    spec = DatasetSpec(path.stem, file=name, scorer=scorer) if path.suffix else DatasetSpec(name)
+    path, settings = Path(name), _settings(options)
+    spec = DatasetSpec(name, options=settings)
+    if path.suffix:
+        spec = DatasetSpec(path.stem, file=name, scorer=scorer, options=settings)
     catalogue.show_items(known.load(spec, items=items, seed=0, cache=cache(environment())))
 
 

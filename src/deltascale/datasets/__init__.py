@@ -50,7 +50,8 @@ class Dataset:
     `fetch` only. `scorer` names the scorer that judges it. `stratified` is how subsets are drawn,
     `max_items` the number of units there are (None: not known before loading).
     `output_tokens` is the typical length of one reply, for estimates before the first call;
-    `source` says which version of which file the items come from. `part_of` names the benchmark
+    `source` says which version of which file the items come from; `source_of(spec, cache)` says it
+    where that depends on the settings, of files that were loaded. `part_of` names the benchmark
     whose subset order a part of it keeps. `tools(spec, cache)` makes the tools of its questions
     ready, where they have any. `typical` tells how a usual attempt goes on, where it takes more
     than one call (None: one reply is an attempt).
@@ -66,6 +67,7 @@ class Dataset:
     output_tokens: int
     load: Callable[[DatasetSpec, Cache], tuple[Item, ...]]
     source: str = ""
+    source_of: Callable[[DatasetSpec, Cache], str] | None = None
     part_of: str = ""
     tools: Callable[[DatasetSpec, Cache], Tools] | None = None
     typical: Typical | None = None
@@ -130,7 +132,7 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
     else:
         dataset = find(spec.name)
         every = dataset.load(spec, cache)
-        source = _source(dataset, spec, every)
+        source = _source(dataset, spec, every, cache)
         found = Table(every, dataset.scorer, source, dataset.output_tokens)
         benchmark, mode = dataset.part_of or dataset.name, dataset.stratified
         typical = dataset.typical
@@ -149,10 +151,10 @@ def load(spec: DatasetSpec, *, items: int | None, seed: int, cache: Cache) -> Lo
     )
 
 
-def _source(dataset: Dataset, spec: DatasetSpec, items: Iterable[Item]) -> str:
+def _source(dataset: Dataset, spec: DatasetSpec, items: Iterable[Item], cache: Cache) -> str:
     """The published file; files of one's own in its place are known by what was read from them."""
-    if "path" not in spec.options:
-        return dataset.source
+    if not spec.options.get("path"):
+        return dataset.source_of(spec, cache) if dataset.source_of else dataset.source
     from hashlib import sha256
 
     read = sha256()

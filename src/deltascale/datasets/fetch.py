@@ -96,13 +96,15 @@ class Remote:
     """A file on the web at a fixed version.
 
     `size` in bytes. Where no checksum is published, the first download's is kept beside the file
-    and every later one is held against it.
+    and every later one is held against it. `instead` is what else may be done where it can't be
+    downloaded, for the remedy of the mistake.
     """
 
     url: str
     size: int | None = None
     sha256: str = ""
     md5: str = ""
+    instead: str = ""
 
 
 class _BrokenOffError(Exception):
@@ -131,8 +133,7 @@ def fetch(remote: Remote, cache: Cache, *, sleep: Callable[[float], object] = ti
         part = path.with_name(path.name + ".part")
         with _only_writer(part) as file:
             if not path.exists() or _wrong(path, remote):
-                _download(file, remote, cache, sleep)
-                _check(part, remote, cache)
+                _bring(file, part, remote, cache, sleep)
                 os.replace(part, path)
                 _lock(path, remote)
             else:  # another process was quicker
@@ -195,6 +196,9 @@ def _wrong(path: Path, remote: Remote, *, place: Path | None = None) -> str:
 
 
 def _check(part: Path, remote: Remote, cache: Cache) -> None:
+    if _is_page(part):  # said to be something else, and there may be no checksum to tell
+        part.unlink()
+        raise _web_page(_address(remote.url, cache))
     place = part.with_name(part.name.removesuffix(".part"))
     wrong = _wrong(part, remote, place=place)
     if wrong:
@@ -209,6 +213,20 @@ def _check(part: Path, remote: Remote, cache: Cache) -> None:
                 else "try again; if it stays so, the mirror or the proxy changes the file"
             ),
         )
+
+
+def _is_page(part: Path) -> bool:
+    with part.open("rb") as file:
+        start = file.read(256).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return start.startswith((b"<!doctype html", b"<html"))
+
+
+def _web_page(address: str) -> DatasetMistake:
+    return DatasetMistake(
+        "the server sent a web page instead of the file",
+        where=address,
+        remedy="open the address in a browser: a login, a quota or a proxy is in the way",
+    )
 
 
 def _address(url: str, cache: Cache) -> str:
@@ -229,6 +247,22 @@ def _only_writer(part: Path) -> Iterator[IO[bytes]]:
             return
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
+
+
+def _bring(
+    file: IO[bytes], part: Path, remote: Remote, cache: Cache, sleep: Callable[[float], object]
+) -> None:
+    """Download the part file and check it."""
+    try:
+        _download(file, remote, cache, sleep)
+        _check(part, remote, cache)
+    except DatasetMistake as mistake:
+        if not remote.instead:
+            raise
+        remedies = [remedy for remedy in (mistake.remedy, remote.instead) if remedy]
+        raise DatasetMistake(
+            mistake.what, where=mistake.where, remedy=", or ".join(remedies)
+        ) from mistake
 
 
 def _download(
@@ -297,11 +331,7 @@ def _begin(file: IO[bytes], response: HTTPResponse, address: str, start: int) ->
             f"the server redirects to an unencrypted address, {response.url}", where=address
         )
     if response.headers.get_content_type() in {"text/html", "application/xhtml+xml"}:
-        raise DatasetMistake(
-            "the server sent a web page instead of the file",
-            where=address,
-            remedy="open the address in a browser: a login, a quota or a proxy is in the way",
-        )
+        raise _web_page(address)
     if start and response.status != 206:
         return _restart(file)
     if start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):

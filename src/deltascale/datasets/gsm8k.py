@@ -1,13 +1,14 @@
 """GSM8K: 1319 school mathematics word problems whose answers are integers.
 
-Source: Cobbe et al. 2021, arXiv 2110.14168.
+Settings: `from: hub` reads the copy on the Hugging Face hub instead of the release; `counts: any`
+accepts another number of problems than was published. Source: Cobbe et al. 2021, arXiv 2110.14168.
 """
 
 from __future__ import annotations
 
 import json
 
-from deltascale.datasets import Dataset, prompts
+from deltascale.datasets import Dataset, counts, hub, prompts
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
@@ -19,6 +20,7 @@ TEST = Remote(
     "3101c7d5072418e28b9008a6636bde82a006892c/grade_school_math/data/test.jsonl",
     size=749_738,
     sha256="3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+    instead=hub.INSTEAD,
 )
 N_ITEMS = 1319
 LEAD = "Work it out step by step."
@@ -68,11 +70,17 @@ def _item(index: int, line: str, asks: str, spec: DatasetSpec) -> Item:
 
 
 def _load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-    prompts.only_options(spec)
-    items = parse(fetch(TEST, cache).read_text(encoding="utf-8"), spec)
-    if len(items) != N_ITEMS:
-        raise DatasetMistake(f"{len(items)} problems instead of {N_ITEMS}", where="gsm8k")
+    prompts.only_options(spec, ("from", "counts"))
+    if hub.chosen(spec):
+        items = parse(hub.lines("gsm8k", cache), spec)
+    else:
+        items = parse(fetch(TEST, cache).read_text(encoding="utf-8"), spec)
+    counts.check(spec, len(items), N_ITEMS, what="problems")
     return items
+
+
+def _source(spec: DatasetSpec, cache: Cache) -> str:
+    return hub.source(["gsm8k"], cache) if hub.chosen(spec) else GSM8K.source
 
 
 GSM8K = Dataset(
@@ -86,6 +94,7 @@ GSM8K = Dataset(
     output_tokens=200,
     load=_load,
     source=f"openai/grade-school-math@3101c7d test.jsonl sha256 {TEST.sha256}",
+    source_of=_source,
 )
 """`output_tokens`: a gold solution is 63 tokens on average (four characters a token), and chat
 models write about three times as much."""

@@ -1,8 +1,10 @@
 """HumanEval: 164 Python functions to write from their signature and docstring.
 
 The hidden tests stay in the target; what a question may show of tests is what its own docstring
-shows. Setting: `plus`, the path of `HumanEvalPlus.jsonl.gz`, adds a second score to the tasks that
-it holds: the same code under many more inputs. Source: Chen et al. 2021, arXiv 2107.03374.
+shows. Settings: `plus`, the path of `HumanEvalPlus.jsonl.gz`, adds a second score to the tasks that
+it holds: the same code under many more inputs; `from: hub` reads the copy on the Hugging Face hub
+instead of the release; `counts: any` accepts another number of tasks. Source: Chen et al. 2021,
+arXiv 2107.03374.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeGuard
 
-from deltascale.datasets import Dataset, prompts
+from deltascale.datasets import Dataset, counts, hub, prompts
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
@@ -27,6 +29,7 @@ FILE = Remote(
     "6d43fb980f9fee3c892a914eda09951f772ad10d/data/HumanEval.jsonl.gz",
     size=44_877,
     sha256="b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef",
+    instead=hub.INSTEAD,
 )
 N_ITEMS = 164
 
@@ -204,11 +207,17 @@ def _literal(source: str) -> str:
 
 
 def _load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-    prompts.only_options(spec, ("plus",))
-    items = parse(gzip.decompress(fetch(FILE, cache).read_bytes()).decode("utf-8"), spec)
-    if len(items) != N_ITEMS:
-        raise DatasetMistake(f"{len(items)} tasks instead of {N_ITEMS}", where="humaneval")
+    prompts.only_options(spec, ("plus", "from", "counts"))
+    if hub.chosen(spec):
+        items = parse(hub.lines("humaneval", cache), spec)
+    else:
+        items = parse(gzip.decompress(fetch(FILE, cache).read_bytes()).decode("utf-8"), spec)
+    counts.check(spec, len(items), N_ITEMS, what="tasks")
     return items
+
+
+def _source(spec: DatasetSpec, cache: Cache) -> str:
+    return hub.source(["humaneval"], cache) if hub.chosen(spec) else HUMANEVAL.source
 
 
 HUMANEVAL = Dataset(
@@ -222,6 +231,7 @@ HUMANEVAL = Dataset(
     output_tokens=300,
     load=_load,
     source=f"openai/human-eval@6d43fb9 HumanEval.jsonl.gz sha256 {FILE.sha256}",
+    source_of=_source,
 )
 """`output_tokens`: prompt and reference solution together, which a reply repeats, are 160 tokens on
 average (four characters a token); as much again for the words around the code."""

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from deltascale.datasets import Dataset, bundle, prompts
+from deltascale.datasets import Dataset, bundle, counts, prompts
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
@@ -167,8 +167,8 @@ def _load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
     wanted = _wanted(spec)
     own = spec.options.get("path", "")
     texts = _texts(Path(own).expanduser() if own else fetch(ZIP, cache), own or "mathbench")
-    if not own and spec.options.get("counts") != "any":
-        _check_counts(texts)
+    if not own:
+        _check_counts(texts, spec)
     return tuple(item for name in wanted for item in parse(name, texts[name], spec))
 
 
@@ -224,17 +224,10 @@ def _texts(path: Path, where: str) -> dict[str, str]:
     return {name: found[member] for name, member in zip(FILES, members, strict=True)}
 
 
-def _check_counts(texts: Mapping[str, str]) -> None:
-    counts = {
-        name: sum(map(bool, map(str.strip, text.split("\n")))) for name, text in texts.items()
-    }
-    if sum(counts.values()) != N_ITEMS:
-        told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise DatasetMistake(
-            f"{sum(counts.values())} questions instead of {N_ITEMS} ({told})",
-            where="mathbench",
-            remedy="set the dataset's options to {counts: any} to use them as they are",
-        )
+def _check_counts(texts: Mapping[str, str], spec: DatasetSpec) -> None:
+    found = {name: sum(map(bool, map(str.strip, text.split("\n")))) for name, text in texts.items()}
+    told = ", ".join(f"{name} {count}" for name, count in found.items())
+    counts.check(spec, sum(found.values()), N_ITEMS, what="questions", told=told)
 
 
 MATHBENCH = Dataset(

@@ -5,7 +5,8 @@ A question's options say how it is answered: bare words are the words to choose 
 want a letter, numbered ones want the numbers of all that are right. Settings: `tasks`, a list with
 commas; `path`, a folder with `BoolQ/val.jsonl` and so on, or a zip of it, instead of the download;
 `multirc: options` asks of each option of MultiRC apart whether it is right, instead of once for all
-that are (five times the calls; the options of a question are drawn and scored together).
+that are (five times the calls; the options of a question are drawn and scored together);
+`from: hub` reads the copies on the Hugging Face hub; `counts: any` accepts other numbers of items.
 
 Source: Wang et al. 2019, arXiv 1905.00537.
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from deltascale.datasets import Dataset, bundle, prompts
+from deltascale.datasets import Dataset, bundle, counts, hub, prompts, subsets
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
@@ -221,7 +222,8 @@ def _record(line: Record) -> Iterator[_Draft]:
     names = {passage[e["start"] : e["end"] + 1].strip() for e in line["passage"]["entities"]}
     shown = passage.replace("\n@highlight\n", "\n- ")
     for query in line["qas"]:
-        gold = tuple(dict.fromkeys(answer["text"].strip() for answer in query["answers"]))
+        # Sorted, as in the copies on the hub, so that both sources give the same target.
+        gold = tuple(sorted({answer["text"].strip() for answer in query["answers"]}))
         text = (
             f"{shown}\n\nWhich name belongs in the place of @placeholder?\n{query['query'].strip()}"
         )
@@ -267,7 +269,7 @@ def _place(words: Sequence[str], span: Sequence[str], index: int) -> int:
 
 
 def _remote(task: str, size: int, sha256: str) -> Remote:
-    return Remote(f"{_BASE}/{task}.zip", size=size, sha256=sha256)
+    return Remote(f"{_BASE}/{task}.zip", size=size, sha256=sha256, instead=hub.INSTEAD)
 
 
 TASKS: Mapping[str, _Task] = {
@@ -338,20 +340,35 @@ TASKS: Mapping[str, _Task] = {
 
 # --- the datasets --------------------------------------------------------------------------------
 
+_OPTIONS = ("path", "from", "counts")
+
 
 def _load(spec: DatasetSpec, cache: Cache, tasks: Sequence[str]) -> tuple[Item, ...]:
     own = spec.options.get("path", "")
+    from_hub = hub.chosen(spec)
     items: list[Item] = []
     for name in tasks:
-        place = Path(own).expanduser() if own else fetch(TASKS[name].remote, cache)
-        member = f"{name}/val.jsonl"
-        found = bundle.texts(place, [member], where=own or f"{name}.zip")
-        items += parse(name, found[member], spec)
+        if from_hub:
+            text = hub.lines(name, cache)
+        else:
+            place = Path(own).expanduser() if own else fetch(TASKS[name].remote, cache)
+            member = f"{name}/val.jsonl"
+            text = bundle.texts(place, [member], where=own or f"{name}.zip")[member]
+        found = tuple(parse(name, text, spec))
+        if not own:
+            n_units = len({subsets.unit(item) for item in found})
+            counts.check(spec, n_units, TASKS[name].n_items, what=f"items of {name}")
+        items += found
     return tuple(items)
 
 
 def _load_all(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-    prompts.only_options(spec, ("tasks", "path", "multirc"))
+    prompts.only_options(spec, ("tasks", "multirc", *_OPTIONS))
+    return _load(spec, cache, _chosen(spec))
+
+
+def _chosen(spec: DatasetSpec) -> Sequence[str]:
+    """The tasks that the setting names, by name."""
     chosen = [name.strip() for name in spec.options.get("tasks", ",".join(TASKS)).split(",")]
     by_lower = {name.lower(): name for name in TASKS}
     for name in chosen:
@@ -361,15 +378,23 @@ def _load_all(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
                 where=f"dataset {spec.name!r} options",
                 remedy=f"known are {', '.join(TASKS)}",
             )
-    return _load(spec, cache, sorted({by_lower[name.lower()] for name in chosen}))
+    return sorted({by_lower[name.lower()] for name in chosen})
+
+
+def _source_of_all(spec: DatasetSpec, cache: Cache) -> str:
+    return hub.source(_chosen(spec), cache) if hub.chosen(spec) else SUPERGLUE.source
 
 
 def _of_task(name: str) -> Dataset:
     def load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-        prompts.only_options(spec, ("path", "multirc") if name == "MultiRC" else ("path",))
+        prompts.only_options(spec, (*_OPTIONS, "multirc") if name == "MultiRC" else _OPTIONS)
         return _load(spec, cache, (name,))
 
+    def source_of(spec: DatasetSpec, cache: Cache) -> str:
+        return hub.source([name], cache) if hub.chosen(spec) else source
+
     task = TASKS[name]
+    source = f"{name}.zip sha256 {task.remote.sha256}"
     return Dataset(
         name=f"superglue-{name.lower()}",
         summary=f"SuperGLUE {name}: {task.summary}",
@@ -380,7 +405,8 @@ def _of_task(name: str) -> Dataset:
         max_items=task.n_items,
         output_tokens=_OUTPUT_TOKENS,
         load=load,
-        source=f"{name}.zip sha256 {task.remote.sha256}",
+        source=source,
+        source_of=source_of,
         part_of="superglue",
     )
 
@@ -411,4 +437,5 @@ SUPERGLUE = Dataset(
     load=_load_all,
     source="SuperGLUE v2 validation sets: "
     + ", ".join(f"{name}.zip sha256 {task.remote.sha256}" for name, task in TASKS.items()),
+    source_of=_source_of_all,
 )

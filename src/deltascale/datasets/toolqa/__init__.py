@@ -13,12 +13,12 @@ With `compat: upstream` the score is upstream's own comparison (`others` has our
 the tools return what upstream's return: FilterDB compares texts, parts at every `, `, knows no `!=`
 and no spaces around a sign, ignores what has no sign, and keeps what came before a broken
 condition; an unknown database after a good one is a success that changes nothing; values are read
-as they were written; graphs load by the name dblp alone, names with a comma can't be given, a paper
-shows what it cites and not what cites it, a neighbour outside of the index is an error, and an edge
-of authors can be looked at once; SQL sees texts cut at 250 characters, `---` for nothing and
-Airbnb's columns by odd names; Python loses its line ends and gives `ans`, or 0. Not upstream's even
-so: Calculate and the retrieval (theirs need a paid service and a model), the words of observations,
-their length limits, and SQL's dialect, in which a text and a number are compared as texts.
+as they were written; graphs load by the name dblp alone, names must be exact and can't hold a
+comma, a paper shows what it cites and not what cites it, a neighbour outside of the index is an
+error, and an edge of authors can be looked at once; SQL sees texts cut at 250 characters, `---` for
+nothing and Airbnb's columns by odd names; Python loses its line ends and gives `ans`, or 0. The
+module `compat` lists what is not upstream's even so: among it the prompt, how an action is read,
+Calculate, the retrieval, and SQL's dialect.
 """
 
 from __future__ import annotations

@@ -1,8 +1,24 @@
 """The tools over tables and graphs as upstream's code behaves, defects included, in our own words.
 
-For the setting `compat: upstream`, which repeats published figures; what is told of a mistake is
-worded by us, what is returned and what is kept loaded are upstream's. Source: Zhuang et al. 2023,
-arXiv 2306.13304, and its code, as observed by running it.
+For the setting `compat: upstream`, which comes near to published figures: what is returned and what
+is kept loaded are upstream's. What is not reproduced:
+
+- the prompt, its examples, and every word that tools say of success or failure: they are ours;
+- how an action is read: there a reply that is not `Name[argument]` to its last character loses the
+  question, and two actions in a line are refused; here the first action is taken, without the
+  blanks around its argument;
+- thought and action as two calls that end with the line, the stop at 3,896 tokens of prompt, and
+  the word whether the answer is right, which a model could see there;
+- Calculate and the two retrievals, which need a paid service and an embedding model there;
+- MySQL's SQL: functions are SQLite's, a text compared with a number stays a text, and upper and
+  lower case count; emoji stay where theirs become words;
+- packages beside the standard library in Python, and no limit on time, memory and lengths: values,
+  rows and output are cut at 4,000 characters or 100 rows;
+- of several nodes with one name, which is meant: the first of the graph here, the one that a
+  dictionary kept there; a joint paper whose title is not in the index, which makes
+  EdgeCheck fail there, is shown by its id.
+
+Source: Zhuang et al. 2023, arXiv 2306.13304, and its code, as observed by running it.
 """
 
 from __future__ import annotations
@@ -60,8 +76,8 @@ def _filter(corpora: Corpora, state: State, text: str) -> tuple[State, str]:
         sign = next((sign for sign in _SIGNS if sign in part), None)
         if sign is None:
             continue
-        column, _, value = part.partition(sign)
-        if column not in columns or sign in value:
+        column, value = part.split(sign)[:2]  # what follows a second sign is lost
+        if column not in columns:
             return kept, f"FilterDB failed: the condition {part!r} can't be applied."
         held = (*kept.held, Condition(column, sign, value, numeric=False))
         if not _count(corpora, replace(kept, held=held)):
@@ -117,7 +133,10 @@ def _parts(corpora: Corpora, state: State, text: str, n_parts: int) -> tuple[Pat
 
 
 def _neighbours(corpora: Corpora, state: State, text: str) -> tuple[State, str]:
-    """For papers those that are cited, never those that cite; one without a title breaks it."""
+    """For papers those that are cited, never those that cite; one without a title breaks it.
+
+    Names are looked up as they stand: in another case or in quotes they are not found.
+    """
     path, (graph, name) = _parts(corpora, state, text, 2)
     names = graphs.names_beside(path, _table(graph), name)
     if None in names:
@@ -127,7 +146,7 @@ def _neighbours(corpora: Corpora, state: State, text: str) -> tuple[State, str]:
 
 def _node(corpora: Corpora, state: State, text: str) -> tuple[State, str]:
     path, (graph, name) = _parts(corpora, state, text, 2)
-    return state, str(graphs.facts_of(path, _table(graph), name))
+    return state, str(graphs.facts_of(path, _table(graph), name, exact=True))
 
 
 def _edge(corpora: Corpora, state: State, text: str) -> tuple[State, str]:

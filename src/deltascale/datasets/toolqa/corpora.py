@@ -29,7 +29,8 @@ __all__ = ["DOMAINS", "TABLES", "Corpora", "opened", "prepare", "sql_name"]
 
 ARCHIVE = Remote(
     "https://drive.usercontent.google.com/download"
-    "?id=1zRbHzPW2x4dDcfmphBWlan8cxUCRNmqk&export=download&confirm=t"
+    "?id=1zRbHzPW2x4dDcfmphBWlan8cxUCRNmqk&export=download&confirm=t",
+    instead="fetch it by hand, unpack it, and name the folder in the dataset's option corpus",
 )
 """No checksum is published for it, so the first download's is kept and held against later ones."""
 

@@ -60,20 +60,20 @@ def names_beside(path: Path, table: Table, name: str) -> list[str | None]:
     """The names of collaborators, or of the papers that a paper cites; None: not in the index.
 
     Raises:
-        ValueError: there is no such node.
+        ValueError: there is no node of exactly this name.
     """
     with opened(path) as file:
-        return list(_beside(file, table, name, citing=False))
+        return list(_beside(file, table, name, citing=False, exact=True))
 
 
 def _beside(
-    file: sqlite3.Connection, table: Table, name: str, *, citing: bool
+    file: sqlite3.Connection, table: Table, name: str, *, citing: bool, exact: bool = False
 ) -> Iterator[str | None]:
     ends = ("b", "a") if citing else ("a", "b")
     found = file.execute(
         f"SELECT {table}.name FROM {table}_edge JOIN {table} ON {table}.id = {ends[1]} "  # noqa: S608 - our own names
         f"WHERE {ends[0]} = ? ORDER BY {table}_edge.rowid",
-        (_known(file, table, name),),
+        (_known(file, table, name, exact=exact),),
     )
     for (other,) in found:
         yield None if other is None else str(other)
@@ -88,14 +88,14 @@ def node(path: Path, table: Table, name: str) -> str:
     return _cut(_told(facts_of(path, table, name)))
 
 
-def facts_of(path: Path, table: Table, name: str) -> dict[str, Any]:
-    """The same as it is kept.
+def facts_of(path: Path, table: Table, name: str, *, exact: bool = False) -> dict[str, Any]:
+    """The same as it is kept. `exact`: the name as it stands, and nothing like it.
 
     Raises:
         ValueError: there is no such node.
     """
     with opened(path) as file:
-        known = _known(file, table, name)
+        known = _known(file, table, name, exact=exact)
         (facts,) = file.execute(f"SELECT facts FROM {table} WHERE id = ?", (known,)).fetchone()  # noqa: S608 - as above
     found: dict[str, Any] = json.loads(facts)
     return found
@@ -122,10 +122,11 @@ def edge_facts(path: Path, table: Table, first: str, second: str) -> dict[str, A
     """The facts of the edge between two nodes as they are kept, papers by their titles.
 
     Raises:
-        ValueError: a node is unknown, or there is no edge.
+        ValueError: there is no node of exactly such a name, or no edge.
     """
     with opened(path) as file:
-        return _edge(file, table, _known(file, table, first), _known(file, table, second))
+        ends = [_known(file, table, name, exact=True) for name in (first, second)]
+        return _edge(file, table, *ends)
 
 
 def _edge(file: sqlite3.Connection, table: Table, first: str, second: str) -> dict[str, Any]:
@@ -147,20 +148,21 @@ def _pairs(names: str) -> Iterator[tuple[str, str]]:
         at = names.find(",", at + 1)
 
 
-def _find(file: sqlite3.Connection, table: Table, name: str) -> str | None:
-    """The id of a node by its exact name, else by it in any case."""
-    for collation in ("", " COLLATE NOCASE"):
+def _find(file: sqlite3.Connection, table: Table, name: str, *, exact: bool = False) -> str | None:
+    """The id of a node by its exact name, else by it in any case and without quotes."""
+    asked = name if exact else name.strip().strip("\"'")
+    for collation in ("",) if exact else ("", " COLLATE NOCASE"):
         found = file.execute(
             f"SELECT id FROM {table} WHERE name = ?{collation} LIMIT 1",  # noqa: S608 - as above
-            (name.strip().strip("\"'"),),
+            (asked,),
         ).fetchone()
         if found is not None:
             return str(found[0])
     return None
 
 
-def _known(file: sqlite3.Connection, table: Table, name: str) -> str:
-    found = _find(file, table, name)
+def _known(file: sqlite3.Connection, table: Table, name: str, *, exact: bool = False) -> str:
+    found = _find(file, table, name, exact=exact)
     if found is None:
         raise ValueError(f"there is no {table} {name.strip()!r} in the graph")
     return found
