@@ -200,3 +200,9 @@ def test_settings_that_can_not_be(name: str, options: dict[str, str], told: str)
     with pytest.raises(DatasetMistake) as caught:
         load(DatasetSpec(name, options=options), items=1, seed=0, cache=Cache(Path("x"), "", True))
     assert told in str(caught.value)
+
+
+def test_a_home_that_is_nobodys_is_one_line(tmp_path: Path) -> None:
+    spec = DatasetSpec("superglue-cb", options={"path": "~no-such-person/x"})
+    with pytest.raises(DatasetMistake, match="~no-such-person/x"):
+        load(spec, items=1, seed=0, cache=Cache(tmp_path))

@@ -27,6 +27,7 @@ from deltascale.archive.lock import Lock, LockedDataset
 from deltascale.archive.replay import replay
 from deltascale.archive.scrub import Scrub
 from deltascale.archive.verify import Analyze, Report, settings_in, verify
+from deltascale.datasets import bundle
 from deltascale.errors import DatasetMistake, Mistake
 from deltascale.records import DatasetSpec, Item, Study, digest
 
@@ -321,9 +322,9 @@ def locked_items(name: str, lock: Lock, cache: datasets.Cache) -> tuple[Item, ..
 def _named(spec: DatasetSpec) -> Iterator[tuple[str, Path]]:
     """The files of the user's own that the dataset's items come from, and what they are called."""
     if spec.file:
-        yield f"its file {spec.file}", Path(spec.file).expanduser()
+        yield f"its file {spec.file}", bundle.own(spec.file)
     for key, value in identity.places(spec).items():
-        yield f"what its option {key} names, {value},", Path(value).expanduser()
+        yield f"what its option {key} names, {value},", bundle.own(value)
 
 
 def _told(closed: frozenset[str], scrub: Scrub) -> Iterator[str]:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from deltascale.errors import DatasetMistake
 
-__all__ = ["listing", "locate", "texts"]
+__all__ = ["listing", "locate", "own", "texts"]
+
+
+def own(path: str) -> Path:
+    """A user's path, `~` as their home; where there is no such home it stays, and is not there."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def texts(path: Path, names: Sequence[str], *, where: str) -> dict[str, str]:

@@ -14,10 +14,9 @@ import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TypeGuard
 
-from deltascale.datasets import Dataset, counts, hub, prompts
+from deltascale.datasets import Dataset, bundle, counts, hub, prompts
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question
@@ -73,7 +72,7 @@ def _plus(spec: DatasetSpec) -> Mapping[str, str]:
         return {}
     from deltascale.datasets import humanevalplus
 
-    return humanevalplus.read(Path(path).expanduser(), where=path)
+    return humanevalplus.read(bundle.own(path), where=path)
 
 
 def _task(number: int, line: str) -> Mapping[str, str]:

@@ -166,7 +166,7 @@ def _load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
     _circular(spec)
     wanted = _wanted(spec)
     own = spec.options.get("path", "")
-    texts = _texts(Path(own).expanduser() if own else fetch(ZIP, cache), own or "mathbench")
+    texts = _texts(bundle.own(own) if own else fetch(ZIP, cache), own or "mathbench")
     if not own:
         _check_counts(texts, spec)
     return tuple(item for name in wanted for item in parse(name, texts[name], spec))

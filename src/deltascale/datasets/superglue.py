@@ -17,7 +17,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from deltascale.datasets import Dataset, bundle, counts, hub, prompts, subsets
@@ -351,7 +350,7 @@ def _load(spec: DatasetSpec, cache: Cache, tasks: Sequence[str]) -> tuple[Item, 
         if from_hub:
             text = hub.lines(name, cache)
         else:
-            place = Path(own).expanduser() if own else fetch(TASKS[name].remote, cache)
+            place = bundle.own(own) if own else fetch(TASKS[name].remote, cache)
             member = f"{name}/val.jsonl"
             text = bundle.texts(place, [member], where=own or f"{name}.zip")[member]
         found = tuple(parse(name, text, spec))

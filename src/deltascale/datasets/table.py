@@ -12,9 +12,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from deltascale.datasets import humaneval, prompts, rows
+from deltascale.datasets import bundle, humaneval, prompts, rows
 from deltascale.datasets.rows import Row
 from deltascale.errors import DatasetMistake, Problem
 from deltascale.records import DatasetSpec, Item, Question
@@ -106,7 +105,7 @@ def read(spec: DatasetSpec) -> Table:
         DatasetMistake: the file can't be read, or has problems: up to 20 of them, one a line.
     """
     prompts.only_options(spec)
-    path = Path(spec.file).expanduser()
+    path = bundle.own(spec.file)
     content = rows.content(path, spec.file)
     every, broken = rows.parse(content, path.suffix.lower(), spec.file)
     problems = _Problems(spec.file, broken)

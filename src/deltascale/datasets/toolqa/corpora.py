@@ -79,7 +79,7 @@ def prepare(domains: Iterable[str], *, path: str, cache: Cache) -> Corpora:
     Raises:
         DatasetMistake: a file is missing or can't be read, or the cache can't be written.
     """
-    place = Path(path).expanduser() if path else fetch(ARCHIVE, cache)
+    place = bundle.own(path) if path else fetch(ARCHIVE, cache)
     where = path or "toolqa corpora"
     wanted = [domain for domain in domains if domain in FILES]
     try:
