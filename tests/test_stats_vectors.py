@@ -401,6 +401,7 @@ def _obs_scaling(v: Vector) -> None:
     size, flops = column(models, "Model Size (B)"), column(models, "FLOPs (1E21)")
     known = ~np.isnan(flops)
     greedy = column(gains, "gsm8k_cot_8_exact_match,flexible-extract")
+    scored = ~np.isnan(greedy)  # one model has none
     strict = column(gains, f"{stem}score-first")
 
     def r2(name: str, x: np.ndarray, y: np.ndarray) -> float:
@@ -414,7 +415,7 @@ def _obs_scaling(v: Vector) -> None:
         "alpha_power": stats.fit_family("power", size, delta, np.ones(delta.size)).theta[1],
         "R2_loglinear_lnFLOPs": r2("loglinear", flops[known], delta[known]),
         # Accuracy enters as it is: the family takes logarithms.
-        "R2_quadratic_independent_acc": r2("quadratic", np.exp(greedy), delta),
+        "R2_quadratic_independent_acc": r2("quadratic", np.exp(greedy[scored]), delta[scored]),
         "strict_vs_flexible_gap_max": float(np.abs(column(gains, first) - strict).max()),
     }
     assert found.keys() == v["expected"].keys()

@@ -99,8 +99,13 @@ def dataset_rows() -> list[Row]:
 def show_datasets(rows: Sequence[Row]) -> None:
     """The datasets as a table."""
     made = table("datasets", ["dataset", "what", "items", "scorer", "licence"], left=2)
+    # What is typed is never cut; the rest is in --json.
+    made.columns[0].min_width = max(len(str(row["dataset"])) for row in rows)
+    made.columns[1].no_wrap = False
     for row in rows:
-        made.add_row(*(escape(_text(row[key])) for key in _DATASET_COLUMNS))
+        short = _text(row["licence"]).partition(";")[0]
+        shown = (*(_text(row[key]) for key in _DATASET_COLUMNS[:-1]), short)
+        made.add_row(*map(escape, shown))
     console().print(made)
     console().print("your own: {file: data/mine.csv, scorer: numeric} (CSV, JSON or JSONL)")
 
