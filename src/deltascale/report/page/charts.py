@@ -82,6 +82,15 @@ def chart_data(results: Results, drawn: Examples, index: Index) -> dict[str, obj
             for one in results.turns
             if one.cell.id in cells
         ],
+        "means": [
+            {
+                "at": index.of(one.model, one.dataset, one.protocol),
+                "t": one.temperature,
+                "delta": _triple(one.estimate),
+            }
+            for one in results.contrasts
+            if one.quantity == "macro_delta"
+        ],
         "curves": _curves(results, ladder, index),
         "rungs": [
             [_place(index.protocols, protocol), temperature, rung]

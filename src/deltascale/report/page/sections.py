@@ -247,6 +247,11 @@ def scaling(results: Results) -> Html:
         "Each mark is a model. A size that is an estimate is drawn as an interval, one that is "
         "not known has no place here."
     )
+    if any(one.quantity == "macro_delta" for one in results.contrasts):
+        caption += (
+            " Over all datasets, a filled mark is a model's mean over them, each of equal weight; "
+            "hollow ones are single datasets."
+        )
     if curves:
         caption += (
             " The line is the average of the competing forms, weighted by AICc, the band their "
