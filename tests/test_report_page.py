@@ -354,6 +354,20 @@ def test_the_page_prints_the_estimates_and_nothing_of_its_own(made: pages.Made) 
     ]  # fmt: skip
 
 
+def test_what_was_paid_is_told_whole_and_by_model(made: pages.Made) -> None:
+    text = text_of(made.page)
+    assert text.count("Paid for this study: ") == 1
+    assert text.count("no call shared: ") == 1
+    shown = re.search(r"What was paid, by model.*?saved by sharing (.*?) Gain per dollar", text)
+    assert shown is not None
+    for model in made.results.study.models:
+        own = {one.quantity: one.estimate for one in made.results.costs if one.model == model.id}
+        parts = [estimate_text(own[name], signed=False)
+                 for name in ("paid", "as_deployed", "saved_by_sharing")]  # fmt: skip
+        assert " ".join((model.id.partition("/")[2], *parts)) in shown[1]
+        assert parts[2].endswith(" %")
+
+
 def test_simulated_models_are_called_simulated(made: pages.Made) -> None:
     def simulated(study: Study) -> Study:
         import msgspec

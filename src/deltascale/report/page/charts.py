@@ -260,7 +260,7 @@ def _findings(
 
 _SHARES = ("stay_right", "fix_wrong", "answer_changed", "wrong_to_other_wrong", "wrong_kept",
            "probability_of_gain", "acceptability", "stationary_accuracy", "held_out", "membership",
-           "answer_disagreement", "axis_rmse")  # fmt: skip
+           "answer_disagreement", "axis_rmse", "saved_by_sharing")  # fmt: skip
 
 
 def _is_difference(one: Finding) -> bool:
