@@ -68,7 +68,7 @@ def analyse(
     chosen = settings or Settings()
     found = arms.arms(frames, study)
     drawn = joint.resample(found, chosen)
-    of_cells = deltas.of_arms(found, chosen)
+    of_cells = deltas.of_arms(found, drawn)
     between = contrasts.contrasts(found, chosen)
     fits = scaling.scale(found, drawn)
     sensitive = sensitivity.sensitivity(found, drawn)

@@ -7,7 +7,6 @@ answer is apart from its correction. What was really paid is less, because proto
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -87,7 +86,6 @@ def paid(spent: Spent, found: Sequence[Arm], study: Study) -> Iterator[Finding]:
     them paid is then not told. What was paid holds failures and conversations that were never
     finished, which no cell as deployed does, so the share may be below zero.
     """
-    names = Counter(model.name for model in study.models)
     yield from _money("", spent, found, "")
     for model in study.models if spent.by_name else ():
         own = [arm for arm in found if arm.cell.model == model.id]
@@ -97,7 +95,7 @@ def paid(spent: Spent, found: Sequence[Arm], study: Study) -> Iterator[Finding]:
             f"{', '.join(shared)} asked for the same name, {model.name}: together they paid "
             f"{of_name.spent_nusd / 1e9:.6f} dollars, which the ledger does not add up apart"
         )
-        yield from _money(model.id, of_name, own, untold if names[model.name] > 1 else "")
+        yield from _money(model.id, of_name, own, untold if shared else "")
 
 
 def _money(model: str, spent: Spent, found: Sequence[Arm], untold: str) -> Iterator[Finding]:
