@@ -156,3 +156,69 @@ def test_the_cell_with_the_most_first_answers_speaks_for_the_model() -> None:
     found = analyse((frame,), study([model(1.0)], "review", "vote"), settings=QUICK)
     (said,) = below(found)
     assert " of 60 first answers" in said.text
+
+
+# --- a gate that is no oracle --------------------------------------------------------------------
+
+
+def example_gate(
+    protocol: str, *, asks_right: bool = False, asks_wrong: bool = True, right: float = 0.6
+) -> Results:
+    """Wrong first answers get a further call, as a protocol does that stops where examples pass."""
+    rng = np.random.default_rng(4)
+    specs = [model(1.0), model(2.0)]
+    scores, calls = {}, {}
+    for spec in specs:
+        first = (rng.random(80) < right).astype(float)
+        last = np.where(first == 1, 1.0, rng.random(80) < 0.5)
+        for name in (protocol, "critique"):
+            scores[spec.id, name] = np.stack([first, last], axis=-1)[:, None, :]
+            n_calls = np.ones((80, 1, 2), np.int32)
+            if name == protocol:
+                n_calls[first == 1, 0, 1] = int(asks_right)
+                n_calls[first == 0, 0, 1] = int(asks_wrong)
+            calls[spec.id, name] = n_calls
+    frame = make_frame("d", scores, n_calls=calls)
+    return analyse((frame,), study(specs, protocol, "critique"), settings=QUICK)
+
+
+def test_stopping_where_the_examples_pass_is_no_oracle() -> None:
+    found = example_gate("tests")
+    own = [one for one in found.cells if one.cell.protocol == "tests"]
+    assert len(own) == 2
+    for cell in own:
+        assert (cell.gate, cell.regime) == ("", "tests")
+        assert cell.p_value is not None
+        assert cell.p_bh is not None
+        assert cell.p_holm is None, "in no family of claims"
+        assert cell.simultaneous.value is None
+    others = [one for one in found.cells if one.cell.protocol == "critique"]
+    assert {one.family_size for one in others} == {2}
+    said = [one for one in found.warnings if one.code == "examples_gate"]
+    assert [(one.weight, one.about) for one in said] == [
+        (2, guidelines.name_of(cell)) for cell in own
+    ]
+    assert "oracle" not in " ".join(one.text for one in found.warnings)
+    assert "oracle_like" not in {one.code for one in found.warnings}
+    claim = next(one for one in found.claims if one.protocol == "tests")
+    assert claim.missing.startswith("no cell's delta is tested") or claim.rung >= 2
+    assert "helps" not in claim.text
+    assert {row.protocol for row in found.contrasts} >= {"tests"}, "it has its comparisons"
+    assert {row.protocol for row in found.frontier} >= {"tests"}
+
+
+def test_the_same_calls_by_a_protocol_that_sees_nothing_are_an_oracles() -> None:
+    found = example_gate("review")
+    assert {one.gate for one in found.cells if one.cell.protocol == "review"} == {"oracle-like"}
+    assert "examples_gate" not in {one.code for one in found.warnings}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"asks_right": True}, {"asks_wrong": False}, {"right": 0.0}],
+    ids=["a right one is asked again", "none is asked again", "none is right"],
+)
+def test_what_examples_find_is_said_only_where_they_chose(how: dict[str, float]) -> None:
+    found = example_gate("tests", **how)  # type: ignore[arg-type]
+    assert "examples_gate" not in {one.code for one in found.warnings}
+    assert {one.gate for one in found.cells} == {""}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from deltascale.analysis.arms import Arm, repeated
+from deltascale.analysis.arms import Arm, asked_again, repeated
 from deltascale.analysis.results import Caveat, CellResult, Finding, Settings
 from deltascale.analysis.scaling import Scaled
 from deltascale.frame import OUTCOMES
@@ -58,6 +58,14 @@ def _of_cell(arm: Arm, cell: CellResult) -> Iterator[Caveat]:
             1, "oracle_like", about,
             "no answer that was right at first got a further call: delta can't be negative, so the "
             "cell is kept with the oracles",
+        )  # fmt: skip
+    only_wrong = asked_again(arm.frame, arm.c, 0.0) and not asked_again(arm.frame, arm.c, 1.0)
+    if cell.regime == "tests" and only_wrong and (arm.first == 1).any():
+        yield Caveat(
+            2, "examples_gate", about,
+            "no answer that was right at first failed the examples that its question shows, so "
+            "none got a further call: delta can't be negative, and shows what the examples find, "
+            "not what the model finds by itself",
         )  # fmt: skip
     yield from _of_missing(arm, cell, about)
     if cell.first.value is not None and near_ceiling(cell.first.value):

@@ -95,9 +95,10 @@ class CellResult:
     missing answers are, and `widened` adds sampling error to both; None without binary scores.
     `gate` is `oracle` where the protocol is told the verdict, `oracle-like` where it behaves so: no
     answer that was right at first got a further call. `p_value` is None where no test is made (a
-    gated cell); `p_holm` also for the resampling null, which is in no family; `p_bh` is over all
-    cells with a test. `simultaneous` is the interval of `delta` so widened that those of the whole
-    family of `p_holm` hold together. `withheld` says why nothing is estimated, or is empty.
+    gated cell); `p_holm` also for the resampling null and for protocols of the regime `tests`,
+    which are in no family of claims; `p_bh` is over all cells with a test. `simultaneous` is the
+    interval of `delta` so widened that those of the whole family of `p_holm` hold together.
+    `withheld` says why nothing is estimated, or is empty.
     Costs are as deployed: what these conversations cost with every call paid for.
     """
 

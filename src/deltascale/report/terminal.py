@@ -287,7 +287,7 @@ def _show_notes(shown: Console, results: Results) -> None:
     if deltas is not None:
         shown.print(
             f"delta in percentage points; {deltas.method} interval; p by McNemar mid-p or cluster "
-            f"sign-flip, Holm over {family} cells (not resample, not oracle)"
+            f"sign-flip, Holm over {family} cells (not resample, not tests, not oracle)"
         )
     uncertain = results.spent.uncertain_nusd / 1e9
     doubt = f", ${uncertain:.4f} of it set aside for lost calls" if uncertain else ""
