@@ -18,7 +18,7 @@ import pytest
 from deltascale import analysis, frame, ledger
 from deltascale.analysis import Results, Settings
 from deltascale.archive import lock
-from deltascale.records import ModelSpec, Reply, Request, Size, Study, Usage
+from deltascale.records import DatasetSpec, ModelSpec, Reply, Request, Size, Study, Usage
 from deltascale.report import page
 from tests import worlds
 
@@ -106,6 +106,20 @@ def make(
     made = Made(folder, results, folder / "report" / page.FILE)
     made.build()
     return made
+
+
+def doubled(made: Made) -> Results:
+    """The study with its cells on a second dataset too, `more`, which has half of the items."""
+    with ledger.read(made.folder / "ledger.db") as book:
+        (first,) = frame.load(book)
+    cells = tuple(msgspec.structs.replace(one, dataset="more") for one in first.cells)
+    kept = first.planned_CIE.copy()
+    kept[:, ::2] = False
+    second = replace(first, dataset="more", cells=cells, planned_CIE=kept)
+    study = made.results.study
+    datasets = (*study.datasets, DatasetSpec("more"))
+    study = msgspec.structs.replace(study, datasets=datasets)
+    return analysis.analyse((first, second), study, settings=made.results.settings)
 
 
 @contextmanager

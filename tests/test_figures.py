@@ -137,6 +137,47 @@ def test_an_unknown_size_is_listed_and_not_drawn(results: Results, tmp_path: Pat
     assert "only estimated, not in the fits (simulated/sim-27b)" in captions[0]
 
 
+def test_over_all_datasets_the_means_have_the_intervals(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `figures` is not installed")
+    from matplotlib.figure import Figure
+
+    two = conduct.analyze(
+        tiny.run(tmp_path / "two", items=12, datasets=("demo-sums", "demo-choices"))
+    )
+    means = {
+        one.model: one.estimate
+        for one in two.contrasts
+        if (one.quantity, one.protocol) == ("macro_delta", "review")
+    }
+    scaling = {p.about: p for p in figures.pictures(two) if p.kind == "scaling"}
+    axes = Figure().subplots()
+    scaling[ALL_DATASETS].panels[0][1](axes)
+    drawn_at = {}
+    for container in axes.containers:
+        point, _, (bar,) = container.lines
+        (segment,) = bar.get_segments()
+        drawn_at[float(point.get_xdata()[0])] = (
+            float(point.get_ydata()[0]), float(segment[0][1]), float(segment[1][1])
+        )  # fmt: skip
+    wanted = {
+        one.model.size.parameters: means[one.cell.model]
+        for one in two.cells if one.cell.protocol == "review"
+    }  # fmt: skip
+    assert set(drawn_at) == set(wanted), "a mean with an interval for each model, and nothing else"
+    for size, made in wanted.items():
+        assert drawn_at[size] == pytest.approx((made.value, made.low, made.high))
+    faint = [line for line in axes.lines if line.get_markersize() == 2.6]
+    assert len(faint) == 2 * 5
+    assert [row[0] for row in scaling[ALL_DATASETS].key] == [
+        "mean over datasets", "demo-choices", "demo-sums",
+    ]  # fmt: skip
+    assert "faint points of single datasets" in scaling[ALL_DATASETS].caption
+    axes = Figure().subplots()
+    scaling["demo-sums"].panels[0][1](axes)
+    assert len(axes.containers) == 5
+    assert not [line for line in axes.lines if line.get_markersize() == 2.6]
+
+
 def test_a_refused_fit_says_why_in_the_panel(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra `figures` is not installed")
     from matplotlib.figure import Figure

@@ -59,9 +59,36 @@ def test_a_reply_comes_back_whole_but_for_its_raw_body(tmp_path: Path) -> None:
             spent = book.spent()
             assert (spent.n_calls, spent.n_failures) == (1, 1)
             assert (spent.spent_nusd, spent.uncertain_nusd) == (200, 77)
+            assert spent.by_name == {"toy": ledger.Spent(1, 1, 200, 77)}
             await book.keep_observation(b"k", "look", "{}", "seen")
             assert book.observation(b"k") == "seen"
             assert book.served() == (("toy", "toy-2026"),)
+
+    asyncio.run(scenario())
+
+
+def test_money_is_told_apart_by_name_and_what_is_uncertain_is_only_what_may_be_billed(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        with ledger.write(tmp_path / "ledger.db") as book:
+            assert book.spent() == ledger.Spent(0, 0, 0, 0)
+            other = replace(REQUEST, model="other")
+            for draw, (request, cost) in enumerate(((REQUEST, 10), (REQUEST, 20), (other, 4))):
+                asked = replace(request, draw=draw)
+                await book.keep_reply(digest(asked), asked, REPLY, cost)
+            lost = Failure("timeout", "late", maybe_billed=True)
+            counted = Failure("filtered", "no", usage=Usage(3, 0))
+            await book.keep_failure(b"1", REQUEST, lost, 500)
+            await book.keep_failure(b"2", REQUEST, counted, 7)
+            gone = replace(REQUEST, model="never answers")
+            await book.keep_failure(b"3", gone, lost, 60)
+            by_name = {
+                "never answers": ledger.Spent(0, 1, 60, 60),
+                "other": ledger.Spent(1, 0, 4, 0),
+                "toy": ledger.Spent(2, 2, 537, 500),
+            }
+            assert book.spent() == ledger.Spent(3, 3, 601, 560, by_name)
 
     asyncio.run(scenario())
 

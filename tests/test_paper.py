@@ -28,7 +28,15 @@ from deltascale.cli import cli
 from deltascale.errors import MissingExtra, Mistake
 from deltascale.report import latex, paper
 from deltascale.report.paper import tex, typeset
-from deltascale.report.paper.document import Entries, Figure, Paper, Paragraph, Section, text_of
+from deltascale.report.paper.document import (
+    Entries,
+    Figure,
+    Paper,
+    Paragraph,
+    Section,
+    Table,
+    text_of,
+)
 from deltascale.report.paper.record import DatasetRecord, EnvironmentRecord, Record, ServedRecord
 from deltascale.report.wording import estimate_text
 from tests.golden import tiny
@@ -224,6 +232,35 @@ def test_only_methods_that_were_used_are_described(results: Results, record: Rec
     other = by_title(paper.compose(dataclasses.replace(results, cells=clustered), record))
     assert "cluster-robust" in other["Methodology"]
     assert "Tango" not in other["Methodology"]
+
+
+def test_means_over_datasets_have_a_table_and_a_method(
+    results: Results, record: Record, tmp_path: Path
+) -> None:
+    assert "deltas-all" not in {sheet.name for sheet in latex.sheets(results)}
+    assert "Satterthwaite" not in by_title(paper.compose(results, record))["Methodology"]
+    two = conduct.analyze(
+        tiny.run(tmp_path / "two", items=10, datasets=("demo-sums", "demo-choices"))
+    )
+    (sheet,) = [one for one in latex.sheets(two) if one.name == "deltas-all"]
+    rows = {
+        (one.protocol, one.model.partition("/")[2]): one.estimate
+        for one in two.contrasts
+        if one.quantity == "macro_delta"
+    }
+    assert [row[:2] for row in sheet.rows] == list(rows), "review, then its null"
+    for row in sheet.rows:
+        made = rows[row[0], row[1]]
+        assert row[2:] == (estimate_text(made), str(made.n), str(made.n_missing))
+    composed = paper.compose(two, paper.read(tmp_path / "two" / "lock.json"))
+    assert "Satterthwaite" in by_title(composed)["Methodology"]
+    shown = [
+        block.sheet.name
+        for section in composed.sections
+        for block in section.blocks
+        if isinstance(block, Table)
+    ]
+    assert shown.count("deltas-all") == 1
 
 
 def test_every_source_that_is_cited_is_in_the_bibliography() -> None:

@@ -21,7 +21,7 @@ from deltascale.errors import Mistake
 from deltascale.records import Cell, Study
 from deltascale.report import figures, page
 from deltascale.report.page import transcripts
-from deltascale.report.wording import estimate_text
+from deltascale.report.wording import estimate_text, points
 from tests import pages
 
 CHARTS = ("forest", "oracles", "flips", "turns", "scaling", "frontier", "worth")
@@ -182,6 +182,54 @@ def test_sizes_that_are_estimates_are_intervals(made: pages.Made, browser: Any) 
         assert panel.locator("path").count() == marks - 1
 
 
+def test_over_all_datasets_the_means_have_the_intervals(
+    made: pages.Made, browser: Any, tmp_path: Path
+) -> None:
+    results = pages.doubled(made)
+    means = {
+        (one.model, one.protocol): one.estimate
+        for one in results.contrasts
+        if one.quantity == "macro_delta"
+    }
+    assert ("openai/secret", "review") in means, "also of a model of unknown size"
+    path = page.build(
+        results, tmp_path, ledger_file=made.folder / "ledger.db",
+        lock_file=made.folder / "lock.json",
+    )  # fmt: skip
+    with pages.opened(browser, path) as found:
+        tab = found.page
+        tab.locator('figure:has([data-chart="scaling"]) details.data > summary').click()
+        tab.wait_for_selector('[data-table="scaling"] tbody tr')
+        rows = [
+            [cell.strip() for cell in row.locator("th, td").all_text_contents()]
+            for row in tab.locator('[data-table="scaling"] tbody tr').all()
+        ]
+        pooled = {
+            (row[0], row[3]): row[4:] for row in rows
+            if row[2] == "all datasets" and row[1] == "published"
+        }  # fmt: skip
+        assert len(pooled) == 7 * 3, "seven sizes, three protocols that are told nothing"
+        for n, size in enumerate(("100M", "500M", "1B", "3B", "8B", "30B", "70B")):
+            made_of = means[f"openai/m{n}", "review"]
+            shown = [points(v) for v in (made_of.value, made_of.low, made_of.high)]
+            assert pooled[f"m{n} ({size})", "review"] == shown
+        panel = tab.locator('[data-chart="scaling"] .panel:has(h4:text-is("review")) > svg')
+        marks = panel.locator("g:has(path)")
+        hollow = [one.locator("path").get_attribute("fill") == "var(--paper)"
+                  for one in marks.all()]  # fmt: skip
+        ranged = [one.locator("line.range").count() == 1 for one in marks.all()]
+        assert hollow.count(False) == 7
+        assert ranged == [not one for one in hollow], "single datasets have no interval here"
+        legend = tab.locator('[data-legend="scaling"]').inner_text()
+        assert "mean over datasets" in legend
+        tab.select_option('[data-control="y"]', "last")
+        assert panel.locator("g:has(line.range)").count() == 2 * 8, "accuracies have no mean"
+        tab.select_option('[data-control="y"]', "delta")
+        tab.select_option('[data-control="scaling"]', label="more")
+        assert panel.locator("g:has(path) line.range").count() == 7
+        assert found.said == []
+
+
 @pytest.mark.slow
 def test_what_is_extrapolation_is_marked(made: pages.Made, browser: Any) -> None:
     """Also where a model of estimated size, which is in no fit, lies further out."""
@@ -304,6 +352,20 @@ def test_the_page_prints_the_estimates_and_nothing_of_its_own(made: pages.Made) 
         "answer", "health", "deltas", "flips", "scaling", "cost", "tasks", "sensitivity",
         "method", "examples",
     ]  # fmt: skip
+
+
+def test_what_was_paid_is_told_whole_and_by_model(made: pages.Made) -> None:
+    text = text_of(made.page)
+    assert text.count("Paid for this study: ") == 1
+    assert text.count("no call shared: ") == 1
+    shown = re.search(r"What was paid, by model.*?saved by sharing (.*?) Gain per dollar", text)
+    assert shown is not None
+    for model in made.results.study.models:
+        own = {one.quantity: one.estimate for one in made.results.costs if one.model == model.id}
+        parts = [estimate_text(own[name], signed=False)
+                 for name in ("paid", "as_deployed", "saved_by_sharing")]  # fmt: skip
+        assert " ".join((model.id.partition("/")[2], *parts)) in shown[1]
+        assert parts[2].endswith(" %")
 
 
 def test_simulated_models_are_called_simulated(made: pages.Made) -> None:

@@ -118,6 +118,78 @@ def test_a_model_without_flips_never_has_infinite_weight() -> None:
     assert cov[1, 1] == pytest.approx(stats.clustered_mean(d[1]).se_cr1 ** 2 + 1e-9)
 
 
+def test_the_mean_of_two_datasets_is_welchs() -> None:
+    from scipy import stats as scipy_stats
+
+    rng = np.random.default_rng(7)
+    a, b = rng.normal(0.1, 0.2, size=9), rng.normal(0.3, 1.5, size=40)
+    found = stats.macro_mean(
+        [a.mean(), b.mean()], [a.var(ddof=1) / 9, b.var(ddof=1) / 40], [9, 40], level=0.9
+    )
+    welch = scipy_stats.ttest_ind(a, -b, equal_var=False)  # a - (-b) is twice the mean
+    limits = welch.confidence_interval(0.9)
+    assert found.estimate == pytest.approx((a.mean() + b.mean()) / 2)
+    assert found.df == pytest.approx(welch.df)
+    assert found.interval == pytest.approx((limits.low / 2, limits.high / 2))
+
+
+def test_macro_mean_of_many_datasets() -> None:
+    alike = stats.macro_mean([0.1] * 4, [0.01] * 4, [11] * 4)
+    assert alike.df == pytest.approx(40), "equal variances: the degrees of freedom add up"
+    assert alike.se == pytest.approx(0.05)
+    one = stats.macro_mean([0.1, 0.3], [0.04, 1e-12], [6, 500])
+    assert one.df == pytest.approx(5), "where one variance is all, its degrees of freedom count"
+    still = stats.macro_mean([0.1, 0.3], [0.0, 0.0], [6, 5])
+    assert still.interval == pytest.approx((0.2, 0.2))
+    for unknown in (stats.macro_mean([0.1, 0.3], [NAN, 0.1], [1, 9]),
+                    stats.macro_mean([0.1, 0.3], [0.1, 0.1], [1, 9])):  # fmt: skip
+        assert unknown.estimate == pytest.approx(0.2)
+        assert math.isnan(unknown.interval.low)
+    for wrong in (([], [], []), ([0.1], [0.1, 0.2], [3]), ([[0.1]], [[0.1]], [[3]])):
+        with pytest.raises(ValueError, match="one value a dataset"):
+            stats.macro_mean(*wrong)
+
+
+def macro_coverage(simulations: int, seed: int) -> tuple[float, float]:
+    """Coverage of the mean over a small, noisy dataset and two large ones; and with normal limits.
+
+    Items are of unequal difficulty, which moves what is fixed and what is broken.
+    """
+    rng = np.random.default_rng(seed)
+    sizes, rates = (12, 200, 400), ((0.5, 0.35), (0.10, 0.04), (0.06, 0.02))
+    truth = float(np.mean([(fix - harm) / 2 for fix, harm in rates]))
+    hits = []
+    for _ in range(simulations):
+        deltas = []
+        for n, (fix, harm) in zip(sizes, rates, strict=True):
+            ease = rng.random(n)  # the share of easy items that is right at first
+            right = rng.random(n) < ease
+            flips = rng.random(n) < np.where(right, harm, fix)
+            deltas.append(np.where(flips, np.where(right, -1.0, 1.0), 0.0))
+        means = [stats.clustered_mean(d) for d in deltas]
+        found = stats.macro_mean(
+            [one.estimate for one in means],
+            [one.se_cr1**2 or stats.bonett_price_floor(one.n) for one in means],
+            [one.clusters for one in means],
+        )
+        hits.append((found.interval.covers(truth), abs(found.estimate - truth) < 1.96 * found.se))
+    covered, normal = np.mean(hits, axis=0)
+    return float(covered), float(normal)
+
+
+def test_the_mean_over_datasets_covers() -> None:
+    covered, normal = macro_coverage(400, seed=1)
+    assert covered >= 0.92
+    assert normal < covered
+
+
+@pytest.mark.slow
+def test_the_mean_over_datasets_covers_long() -> None:
+    covered, normal = macro_coverage(4_000, seed=2)
+    assert 0.93 <= covered <= 0.965
+    assert normal < 0.93
+
+
 def test_macro_average_weighs_datasets() -> None:
     delta, cov = np.array([[0.1, 0.2], [0.3, 0.0]]), np.stack([np.eye(2), 4 * np.eye(2)])
     mean, var = stats.macro_average(delta, cov)

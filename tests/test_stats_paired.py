@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deltascale import stats
 
@@ -172,6 +174,49 @@ def test_simultaneous_critical_values() -> None:
     assert bonferroni == pytest.approx(2.5758, abs=1e-3)
     assert stats.max_t_critical(apart, np.zeros(5)) == pytest.approx(bonferroni, abs=0.05)
     assert stats.max_t_critical(np.zeros((3, 2)), np.zeros(2)) == 0
+
+
+def test_the_level_at_which_intervals_hold_together() -> None:
+    rng = np.random.default_rng(1)
+    alike = rng.normal(size=(20_000, 1)) @ np.ones((1, 5))
+    apart = rng.normal(size=(20_000, 5))
+    assert stats.max_t_level(alike, np.zeros(5)) == pytest.approx(0.95, abs=0.004)
+    assert stats.max_t_level(apart, np.zeros(5)) == pytest.approx(0.95 ** (1 / 5), abs=0.002)
+    # Estimates that never vary count as departures of their own; without others it is Sidak's.
+    still = np.concatenate([apart[:, :2], np.zeros((20_000, 3))], axis=1)
+    assert stats.max_t_level(still, np.zeros(5)) == pytest.approx(0.95 ** (1 / 5), abs=0.002)
+    assert stats.max_t_level(np.full((9, 4), 0.3), np.full(4, 0.3)) == 0.95**0.25
+    assert stats.max_t_level(np.zeros((9, 0)), [], level=0.9) == 0.9
+    # Rounding is no variation, and what was not drawn is no departure.
+    rounded = apart[:, :2].copy()
+    rounded[:, 1] = 0.1
+    rounded[::100, 1] += 2e-17
+    assert stats.max_t_level(rounded, [0.0, 0.1]) == pytest.approx(0.95**0.5, abs=0.003)
+    holed = alike.copy()
+    holed[::50, 1] = NAN
+    assert stats.max_t_level(holed, np.zeros(5)) == pytest.approx(0.95, abs=0.004)
+    for wrong in ((np.zeros((1, 2)), [0, 0]), (np.zeros((5, 2)), [0]), (np.zeros(5), [0])):
+        with pytest.raises(ValueError, match="shapes"):
+            stats.max_t_level(*wrong)
+
+
+@given(
+    seed=st.integers(0, 2**16), models=st.integers(1, 6), replicates=st.integers(2, 300),
+    level=st.sampled_from([0.8, 0.9, 0.95]),
+)  # fmt: skip
+def test_together_is_never_narrower_than_each_alone(
+    seed: int, models: int, replicates: int, level: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = rng.normal(size=(replicates, models)) @ rng.normal(size=(models, models)).round(0)
+    found = stats.max_t_level(drawn, np.zeros(models), level=level)
+    assert level <= found <= 1 - (1 - level) / models + 1e-12, "no more than Bonferroni's"
+    together = stats.max_t_critical(drawn, np.zeros(models), level=level)
+    for m in range(models):
+        assert together >= stats.max_t_critical(drawn[:, [m]], [0.0], level=level) - 1e-12
+    more = np.concatenate([drawn, rng.normal(size=(replicates, 1))], axis=1)
+    assert stats.max_t_level(more, np.zeros(models + 1), level=level) >= found - 1e-12
+    assert stats.max_t_level(3 * drawn, np.zeros(models), level=level) == pytest.approx(found)
 
 
 def test_newcombe_bears_counts_that_a_design_effect_divided() -> None:

@@ -93,12 +93,14 @@ class _Packed(bytes):
 
 class Spent(msgspec.Struct, frozen=True):
     """What a ledger holds of calls and money. `uncertain_nusd` is the part of `spent_nusd` that
-    was set aside for calls whose fate is unknown: sent, but never answered."""
+    was set aside for calls whose fate is unknown: sent, but never answered. `by_name` has the same
+    for each name that a server was asked for; two models of a study may share one."""
 
     n_calls: int
     n_failures: int
     spent_nusd: int
     uncertain_nusd: int
+    by_name: dict[str, Spent] = {}
 
 
 class Planned(msgspec.Struct, frozen=True):
@@ -361,13 +363,15 @@ class Ledger:
 
     def spent(self) -> Spent:
         """Calls and money on record, failures included."""
-        calls, paid = self._connection.execute(
-            "SELECT COUNT(*), COALESCE(SUM(cost_nusd),0) FROM calls"
-        ).fetchone()
-        failures, uncertain = self._connection.execute(
-            "SELECT COUNT(*), COALESCE(SUM(cost_nusd),0) FROM failures"
-        ).fetchone()
-        return Spent(calls, failures, paid + uncertain, uncertain)
+        rows = self._connection.execute(
+            "SELECT model,SUM(is_call),SUM(1-is_call),SUM(cost_nusd),SUM(cost_nusd*unknown) FROM"
+            " (SELECT model,1 AS is_call,cost_nusd,0 AS unknown FROM calls UNION ALL"
+            " SELECT model,0,cost_nusd,failure ->> '$.maybe_billed' IS 1 FROM failures)"
+            " GROUP BY model ORDER BY model"
+        ).fetchall()
+        calls, failures, spent, uncertain = (sum(row[k] for row in rows) for k in range(1, 5))
+        by_name = {name: Spent(*numbers) for name, *numbers in rows}
+        return Spent(calls, failures, spent, uncertain, by_name)
 
     def _write(self, *statements: _Statement, done: asyncio.Future[None] | None = None) -> None:
         if self._writer is None:

@@ -16,18 +16,25 @@ FIVE = tuple(f"simulated/sim-{size}" for size in ("0.1b", "1b", "8b", "27b", "70
 THREE = tuple(f"simulated/sim-{size}" for size in ("1b", "3b", "8b"))
 
 
-def run(directory: Path, models: tuple[str, ...] = FIVE, *, items: int) -> Path:
+def run(
+    directory: Path,
+    models: tuple[str, ...] = FIVE,
+    *,
+    items: int,
+    datasets: tuple[str, ...] = ("demo-sums",),
+) -> Path:
     """Run review, its null and the oracle on simulated sums; returns the directory."""
     made = study.adhoc(
         models=models,
-        datasets=("demo-sums",),
+        datasets=datasets,
         protocols=("review", "resample", "oracle"),
         turns=2,
         items=items,
         name="tiny",
         on=date(2026, 1, 1),
     )
-    made = replace(made, datasets=(DatasetSpec("demo-sums", options={"seed": "0"}),))
+    seeded = tuple(DatasetSpec(name, options={"seed": "0"}) for name in datasets)
+    made = replace(made, datasets=seeded)
     conduct.run(
         made,
         directory,

@@ -195,6 +195,84 @@ def test_headline_covers_clusters_long(clusters: int) -> None:
     assert blind < found - 0.01
 
 
+# --- many cells together -------------------------------------------------------------------------
+
+# Rates of fixing and breaking of three protocols that share their first answers.
+UNLIKE = ((0.30, 0.10), (0.15, 0.15), (0.05, 0.02))
+ALIKE = ((0.40, 0.20), (0.40, 0.21), (0.41, 0.20))
+
+
+def _families(
+    protocols: tuple[tuple[float, float], ...],
+    common: float,
+    simulations: int,
+    seed: int,
+    *,
+    items: int = 164,
+    replicates: int = 1_000,
+) -> tuple[float, float, float]:
+    """How often all 21 intervals hold: widened together, each by itself, by Bonferroni.
+
+    Seven models answer the same items of unequal difficulty, and a model's three protocols go on
+    from the same first answers and share the part `common` of what moves a flip.
+    """
+    rng = np.random.default_rng(seed)
+    ability = (0.1 * np.log(SIZE) - 0.8)[:, None]
+    nodes, weights = _Z
+    right, fixing, breaking = _rates(ability, nodes)
+    weights = weights / weights.sum()
+    truth = np.stack(
+        [fix * ((1 - right) * fixing) @ weights - harm * (right * breaking) @ weights
+         for fix, harm in protocols]
+    ).ravel()  # fmt: skip
+    hits = []
+    for _ in range(simulations):
+        right, fixing, breaking = _rates(ability, rng.normal(size=items))
+        first = rng.random(right.shape) < right
+        joint = rng.random(right.shape)
+        cells = []
+        for fix, harm in protocols:
+            u = np.where(rng.random(right.shape) < common, joint, rng.random(right.shape))
+            flips = u < np.where(first, harm * breaking, fix * fixing)
+            cells.append(np.where(flips, np.where(first, -1.0, 1.0), 0.0))
+        d = np.concatenate(cells)
+        drawn = stats.bootstrap_means([stats.stratum(d.T)], seed=0, replicates=replicates)[:, 0]
+        counts = (d > 0).sum(axis=1), (d < 0).sum(axis=1)
+        hits.append(
+            [
+                all(
+                    stats.tango_interval(fixed, broken, items, level=level).covers(value)
+                    for fixed, broken, value in zip(*counts, truth, strict=True)
+                )
+                for level in (stats.max_t_level(drawn, d.mean(axis=1)), 0.95, 1 - 0.05 / 21)
+            ]
+        )
+    together, apart, bonferroni = np.mean(hits, axis=0)
+    return float(together), float(apart), float(bonferroni)
+
+
+def test_intervals_of_a_family_hold_together() -> None:
+    together, apart, bonferroni = _families(ALIKE, 0.95, 60, seed=31, replicates=500)
+    assert 0.9 <= together <= bonferroni
+    assert apart < 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_intervals_of_a_family_hold_together_long() -> None:
+    together, apart, bonferroni = _families(UNLIKE, 0.5, 2_000, seed=32)
+    assert 0.94 <= together <= bonferroni <= 0.985
+    assert apart < 0.65
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_intervals_of_a_family_that_moves_together_hold_long() -> None:
+    together, apart, bonferroni = _families(ALIKE, 0.95, 2_000, seed=33)
+    assert 0.94 <= together < bonferroni - 0.005
+    assert apart < 0.7
+
+
 # --- the exponent --------------------------------------------------------------------------------
 
 

@@ -69,17 +69,17 @@ def analyse(
 ) -> Results:
     """Everything that a study's frames can tell. The same frames and settings give the same bytes.
 
-    `spent` is what the ledger says was paid; without it that row is missing from the costs.
+    `spent` is what the ledger says was paid; without it those rows are missing from the costs.
     """
     chosen = settings or Settings()
     found = arms.arms(frames, study)
     drawn = joint.resample(found, chosen)
-    of_cells = deltas.of_arms(found, chosen)
+    of_cells = deltas.of_arms(found, drawn)
     between = contrasts.contrasts(found, chosen)
     fits = scaling.scale(found, drawn)
     sensitive = sensitivity.sensitivity(found, drawn)
     general = tuple(generalisation.generalisation(found, fits, chosen))
-    money = () if spent is None else tuple(cost.paid(spent, found))
+    money = () if spent is None else tuple(cost.paid(spent, found, study))
     return Results(
         study=study,
         cells=of_cells,

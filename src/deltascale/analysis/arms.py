@@ -20,6 +20,7 @@ from deltascale.records import Cell, ModelSpec, Regime, Study
 __all__ = [
     "Arm",
     "arms",
+    "asked_again",
     "by_model",
     "groups",
     "is_binary",
@@ -110,10 +111,11 @@ def arms(frames: Sequence[Frame], study: Study) -> tuple[Arm, ...]:
     """Every cell of the study's models, by dataset, protocol as listed, temperature and size."""
     models = {model.id: model for model in study.models}
     # A gate is a protocol's: one right first answer that is asked again clears all its cells, and
-    # without any right first answer, or any wrong one asked again, there is no evidence.
+    # without any right first answer, or any wrong one asked again, there is no evidence. What the
+    # question's own examples say is no verdict: whoever deploys the model has them too.
     cells = [(frame, c, cell.protocol) for frame in frames for c, cell in enumerate(frame.cells)]
-    ungated = {protocol for frame, c, protocol in cells if _asked(frame, c, 1.0)}
-    tried = {protocol for frame, c, protocol in cells if _asked(frame, c, 0.0)}
+    ungated = {protocol for frame, c, protocol in cells if asked_again(frame, c, 1.0)}
+    tried = {protocol for frame, c, protocol in cells if asked_again(frame, c, 0.0)}
     right = {p for frame, c, p in cells if (frame.score_CIET[c, :, :, 0] == 1).any()}
     gated = frozenset((tried & right) - ungated)
     found = [arm for frame in frames for arm in _of_frame(frame, models, gated)]
@@ -138,7 +140,7 @@ def _of_frame(
         gate: Gate = ""
         if regime == "verdict":
             gate = "oracle"
-        elif cell.protocol in gated:
+        elif cell.protocol in gated and regime != "tests":
             gate = "oracle-like"
         score_ST = np.where(hidden, np.nan, score_ST)
         yield Arm(frame, c, cell, model, regime, gate, reason, planned_S, score_ST, cluster_S)
@@ -200,8 +202,8 @@ def _regime(protocol: str) -> Regime:
         return "nothing"  # a plugin that is no longer installed; its records are still readable
 
 
-def _asked(frame: Frame, c: int, score: float) -> bool:
-    """Whether some first answer of this score got a further call."""
+def asked_again(frame: Frame, c: int, score: float) -> bool:
+    """Whether some first answer of this score in cell `c` got a further call."""
     again_IE = frame.n_calls_CIET[c, :, :, 1:].any(axis=-1) & frame.planned_CIE[c]
     return bool(again_IE[frame.score_CIET[c, :, :, 0] == score].any())
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from deltascale.analysis import audited
-from deltascale.analysis.arms import Arm, repeated
+from deltascale.analysis.arms import Arm, asked_again, repeated
 from deltascale.analysis.results import Caveat, CellResult, Finding, Settings
 from deltascale.analysis.scaling import Scaled
-from deltascale.stats.checks import accuracy_step, missingness, near_ceiling
+from deltascale.frame import OUTCOMES
+from deltascale.stats.checks import accuracy_step, missingness, near_ceiling, worse_than_chance
 from deltascale.stats.paired import smallest_exact_p
 
 __all__ = ["caveats"]
 
 _STEP_ALPHA = 0.001
+_CHANCE_ALPHA = 0.001
+_ENOUGH = 10
 _MISSING = 0.02
 
 
@@ -30,6 +34,7 @@ def caveats(
     rows = [
         *(row for arm, cell in zip(found, cells, strict=True) for row in _of_cell(arm, cell)),
         *_of_first_answers(found),
+        *_of_guesses(found),
         *_of_controls(found),
         *_of_fits(scaled),
         *_of_scorers(sensitivity),
@@ -55,6 +60,14 @@ def _of_cell(arm: Arm, cell: CellResult) -> Iterator[Caveat]:
             1, "oracle_like", about,
             "no answer that was right at first got a further call: delta can't be negative, so the "
             "cell is kept with the oracles",
+        )  # fmt: skip
+    only_wrong = asked_again(arm.frame, arm.c, 0.0) and not asked_again(arm.frame, arm.c, 1.0)
+    if cell.regime == "tests" and only_wrong and (arm.first == 1).any():
+        yield Caveat(
+            2, "examples_gate", about,
+            "no answer that was right at first failed the examples that its question shows, so "
+            "none got a further call: delta can't be negative, and shows what the examples find, "
+            "not what the model finds by itself",
         )  # fmt: skip
     yield from _of_missing(arm, cell, about)
     if cell.first.value is not None and near_ceiling(cell.first.value):
@@ -131,6 +144,66 @@ def _of_first_answers(found: Sequence[Arm]) -> Iterator[Caveat]:
                 f"first accuracy goes from {100 * step.before:.1f} to {100 * step.after:.1f} % "
                 f"after {step.at} samples: did the server change, or are the items sorted?",
             )  # fmt: skip
+
+
+def _of_guesses(found: Sequence[Arm]) -> Iterator[Caveat]:
+    """First answers that are right less often than a blind guess, which no model is for long.
+
+    They are shared, so this is said once for a model's cells on a dataset, of the cell that has the
+    most of them; a withheld cell has none.
+    """
+    by_first: dict[tuple[str, str, float], list[Arm]] = {}
+    for arm in found:
+        key = arm.cell.model, arm.cell.dataset, arm.cell.temperature
+        by_first.setdefault(key, []).append(arm)
+    for (model, dataset, temperature), own in by_first.items():
+        text = _below_chance(max(own, key=lambda arm: int((~np.isnan(arm.first)).sum())))
+        if text:
+            about = f"{model}, {dataset}, temperature {temperature:g}"
+            yield Caveat(0, "below_chance", about, text)
+
+
+def _below_chance(arm: Arm) -> str:
+    """What is found where first accuracy is below chance less a point, or nothing.
+
+    Items need not have the same chance, and answers of one cluster (or one item's epochs) may all
+    be alike: with the mean chance and one trial a cluster the binomial test is never too bold.
+    Source: Hoeffding 1956, Annals of Mathematical Statistics 27:713.
+    """
+    n_epochs = arm.frame.score_CIET.shape[2]
+    chance_S = np.repeat(arm.frame.chance_I, n_epochs)
+    used = ~np.isnan(chance_S) & ~np.isnan(arm.first)
+    if used.reshape(-1, n_epochs).any(axis=1).sum() < _ENOUGH:
+        return ""
+    right, chance = float(arm.first[used].mean()), float(chance_S[used].mean())
+    n, trials = int(used.sum()), len(np.unique(arm.cluster_S[used]))
+    # A hair less, so that 3 / 10 * 10 is no more than 3.
+    n_right = math.ceil(right * trials - 1e-9)
+    if not worse_than_chance(n_right, trials, chance=chance, alpha=_CHANCE_ALPHA):
+        return ""
+    outcome_S = arm.frame.outcome_CIET[arm.c, :, :, 0].reshape(-1)[used]
+    answered = outcome_S == OUTCOMES.index("ok")
+    of_answers = float(arm.first[used][answered].mean()) if answered.any() else math.nan
+    said = (
+        f"{100 * right:.1f} % of {n} first answers are right, of blind guesses {100 * chance:.1f} %"
+    )
+    look = [_SWAPPED] if of_answers < chance else []
+    if not answered.all():
+        counts = np.bincount(outcome_S[~answered], minlength=len(OUTCOMES))
+        named = [
+            f"{k} {name.replace('_', ' ')}" for name, k in zip(OUTCOMES, counts, strict=True) if k
+        ]
+        rest = f", {100 * of_answers:.1f} % of the others are right" if answered.any() else ""
+        said += f"; {n - int(answered.sum())} replies hold no answer ({', '.join(named)}){rest}"
+        look.insert(0, _UNREAD)
+    return f"{said}: {'; '.join(look)}"
+
+
+_SWAPPED = (
+    "look whether the extraction reads the right words, whether labels are swapped, and whether "
+    "one option is always chosen"
+)
+_UNREAD = "look at what those replies say, and at the token limit"
 
 
 def _of_controls(found: Sequence[Arm]) -> Iterator[Caveat]:

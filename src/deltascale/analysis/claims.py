@@ -67,6 +67,8 @@ def _claim(
     said = [text for text in (signs, trend) if text]
     if not said:
         missing = "no cell's delta is different from zero (Holm), nor is the trend over sizes"
+        if not any(one.p_holm is not None for one in cells):
+            missing = "no cell's delta is tested, and no trend over sizes is shown"
         return Claim(protocol, temperature, 0, "no claim", missing, cost)
     if not trend:
         return Claim(protocol, temperature, 1, said[0], "a trend over sizes (Holm)", cost)

@@ -14,9 +14,11 @@ from deltascale.analysis.arms import Arm, by_model, groups, size_range
 from deltascale.analysis.results import ALL_DATASETS, E1, E2, Finding, Settings, estimate
 from deltascale.analysis.voting import Control, controls
 from deltascale.stats.clustered import (
+    bonett_price_floor,
     clustered_mean,
     delta_covariance,
     macro_average,
+    macro_mean,
     sign_flip_test,
     t_interval,
     t_p_value,
@@ -114,13 +116,15 @@ def panels(
 
 
 def contrasts(found: Sequence[Arm], settings: Settings) -> tuple[Finding, ...]:
-    """Trend over size and neighbours in size (Holm), all pairs of models and every protocol
-    against its controls (BH)."""
+    """Mean over datasets of each model, trend over size and neighbours in size (Holm), all pairs of
+    models and every protocol against its controls (BH)."""
+    means: list[Finding] = []
     trends: list[Finding] = []
     such: list[Finding] = []
     neighbours: list[Finding] = []
     pairs: list[Finding] = []
     for (protocol, temperature), by_dataset in groups(found).items():
+        means += _macro_deltas(protocol, temperature, by_dataset, settings)
         if protocol in _NULLS:
             continue
         made = panels(by_dataset)
@@ -134,12 +138,52 @@ def contrasts(found: Sequence[Arm], settings: Settings) -> tuple[Finding, ...]:
         for members in by_dataset.values():
             pairs += _pairs(members, settings)
     return (
+        *means,
         *adjusted(trends, "trend over sizes, one a protocol", holm=True),
         *such,
         *adjusted(neighbours, "neighbours in size", holm=True),
         *adjusted(pairs, "all pairs of models", holm=False),
         *adjusted(_against_controls(found, settings), "protocol against control", holm=False),
     )
+
+
+def _macro_deltas(
+    protocol: str, temperature: float, by_dataset: Mapping[str, Sequence[Arm]], settings: Settings
+) -> Iterator[Finding]:
+    """Each model's delta over all datasets, also of a model whose size is not known.
+
+    All are the datasets on which some model has a complete pair; a model that lacks one has no
+    mean, since it would not be comparable with the others.
+    """
+    known = {
+        dataset: {model: arm for model, arm in by_model(members).items() if arm.known.any()}
+        for dataset, members in by_dataset.items()
+    }
+    known = {dataset: own for dataset, own in known.items() if own}
+    if len(known) < 2:
+        return
+    for model in next(iter(known.values())):
+        own = [members[model] for members in known.values() if model in members]
+        if len(own) < len(known):
+            continue
+        means = [clustered_mean(arm.d, arm.cluster_S) for arm in own]
+        mean = macro_mean(
+            [one.estimate for one in means],
+            # No flip is no certainty; clusters count as single answers where none is known to vary.
+            [one.se_cr1**2 or bonett_price_floor(one.clusters) for one in means],
+            [one.clusters for one in means],
+            level=settings.level,
+        )
+        made = estimate(
+            f"{E1}: delta, mean over {len(own)} datasets of equal weight",
+            mean.estimate,
+            mean.interval,
+            n=sum(one.n for one in means),
+            n_missing=sum(arm.n_missing for arm in own),
+            method="CR1 of each dataset, Satterthwaite t",
+            level=settings.level,
+        )
+        yield Finding("macro_delta", made, model, ALL_DATASETS, protocol, temperature)
 
 
 def adjusted(found: Sequence[Finding], family: str, *, holm: bool) -> list[Finding]:

@@ -27,6 +27,7 @@ from deltascale.analysis.results import (
 from deltascale.analysis.scaling import Scaled
 from deltascale.carbon import footprint
 from deltascale.ledger import Spent
+from deltascale.records import Study
 from deltascale.stats.clustered import clustered_mean, mean_covariance
 from deltascale.stats.cost import (
     acceptability,
@@ -75,29 +76,68 @@ def _carbon(arm: Arm, settings: Settings) -> Iterator[Finding]:
     yield Finding("emissions", used.emissions, *_about(arm))
 
 
-def paid(spent: Spent, found: Sequence[Arm]) -> Iterator[Finding]:
-    """The study's money: what was paid, and what the same conversations cost as deployed."""
-    deployed = sum(float(arm.frame.cost_nusd_CIET[arm.c].sum()) for arm in found) / 1e9
+def paid(spent: Spent, found: Sequence[Arm], study: Study) -> Iterator[Finding]:
+    """The study's money and each model's: what was paid, what the same conversations cost as
+    deployed, and the share that sharing calls saved. The study's rows are first.
+
+    Not by cell: protocols share first answers, and more, so what was paid for such a call belongs
+    to several cells, and any split among them would be invented. Models share no call, but for
+    those that ask one server for one name, and the ledger adds money up by that name: what each of
+    them paid is then not told. What was paid holds failures and conversations that were never
+    finished, which no cell as deployed does, so the share may be below zero.
+    """
+    yield from _money("", spent, found, "")
+    for model in study.models if spent.by_name else ():
+        own = [arm for arm in found if arm.cell.model == model.id]
+        of_name = spent.by_name.get(model.name, Spent(0, 0, 0, 0))
+        shared = [m.id for m in study.models if m.name == model.name and m.id != model.id]
+        untold = (
+            f"{', '.join(shared)} asked for the same name, {model.name}: together they paid "
+            f"{of_name.spent_nusd / 1e9:.6f} dollars, which the ledger does not add up apart"
+        )
+        yield from _money(model.id, of_name, own, untold if shared else "")
+
+
+def _money(model: str, spent: Spent, found: Sequence[Arm], untold: str) -> Iterator[Finding]:
+    """Of one model, or of the study where it is empty. `untold`: why what it paid is not known."""
+    whose = " of the model" if model else ""
+    usd = math.nan if untold else spent.spent_nusd / 1e9
+    deployed = sum(int(arm.frame.cost_nusd_CIET[arm.c].sum()) for arm in found) / 1e9
+    n = sum(int(arm.planned_S.sum()) for arm in found)
+    doubt = f"{spent.uncertain_nusd / 1e9:.6f} of it set aside for calls of unknown fate"
     yield Finding(
         "paid",
         estimate(
-            "dollars paid for every call on record, failures included",
-            spent.spent_nusd / 1e9,
-            n=spent.n_calls,
+            f"dollars paid for every call{whose} on record, failures included",
+            usd,
+            n=0 if untold else spent.n_calls,
             unit="USD",
             method="settled with the providers' own counts",
-            note=f"{spent.uncertain_nusd / 1e9:.6f} of it set aside for calls of unknown fate",
+            note=untold or doubt,
         ),
+        model,
     )
     yield Finding(
         "as_deployed",
         estimate(
-            "dollars if no call had been shared between cells",
+            f"dollars{whose} if no call had been shared between cells",
             deployed,
-            n=sum(int(arm.planned_S.sum()) for arm in found),
+            n=n,
             unit="USD",
             method="sum over turns",
         ),
+        model,
+    )
+    yield Finding(
+        "saved_by_sharing",
+        estimate(
+            f"share{whose} of the cost as deployed that was not paid",
+            1 - usd / deployed if deployed else math.nan,
+            n=n,
+            method="1 - paid / as deployed",
+            note=untold or ("" if deployed else "as deployed it costs nothing"),
+        ),
+        model,
     )
 
 

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltascale.analysis.arms import Arm, arms, is_binary, outcomes, withheld
+from deltascale.analysis.joint import Joint, resample
 from deltascale.analysis.results import E1, CellResult, Settings, TurnResult, estimate
 from deltascale.frame import Frame
 from deltascale.records import Estimate, Study
 from deltascale.stats.clustered import clustered_mean, sign_flip_test
 from deltascale.stats.headline import Headline, headline_interval
-from deltascale.stats.multiplicity import benjamini_hochberg, holm
+from deltascale.stats.multiplicity import benjamini_hochberg, holm, max_t_level
 from deltascale.stats.paired import (
     equivalence,
     manski_bounds,
@@ -48,14 +49,16 @@ def cells(
     """Every cell's delta, with its test adjusted by Holm over the family of corrections.
 
     The family is every ungated cell that is not the resampling null: these are the claims "this
-    protocol changes accuracy" that a study makes together. BH is over all cells with a test.
+    protocol changes accuracy" that a study makes together. The simultaneous intervals are over the
+    same family. BH is over all cells with a test.
     """
-    return of_arms(arms(frames, study), settings or Settings())
+    found = arms(frames, study)
+    return of_arms(found, resample(found, settings or Settings()))
 
 
-def of_arms(found: Sequence[Arm], settings: Settings) -> tuple[CellResult, ...]:
-    """`cells`, from arms that are there already."""
-    return _adjusted([_cell(arm, settings) for arm in found])
+def of_arms(found: Sequence[Arm], joint: Joint) -> tuple[CellResult, ...]:
+    """`cells`, from arms and their replicates that are there already."""
+    return _together(found, _adjusted([_cell(arm, joint.settings) for arm in found]), joint)
 
 
 def turns(frames: Sequence[Frame], settings: Settings | None = None) -> Iterator[TurnResult]:
@@ -323,6 +326,43 @@ def _adjusted(found: Sequence[CellResult]) -> tuple[CellResult, ...]:
         )
         for row in found
     )
+
+
+def _together(
+    found: Sequence[Arm], rows: Sequence[CellResult], joint: Joint
+) -> tuple[CellResult, ...]:
+    """The intervals of Holm's family so widened that they hold together.
+
+    Each is of the same kind as the cell's headline, at the one level that the max-t of the joint
+    replicates asks for: so it holds the headline's, and a cell in which nothing flips keeps a
+    width, which a multiple of its standard error, zero, would not give it.
+    """
+    settings = joint.settings
+    family = [arm for arm, row in zip(found, rows, strict=True) if row.p_holm is not None]
+    if not family or settings.replicates < 2:
+        return tuple(rows)
+    level = max_t_level(
+        np.stack([joint.delta(arm) for arm in family], axis=1),
+        [float(arm.d[arm.known].mean()) for arm in family],
+        level=settings.level,
+    )
+    widened = replace(settings, level=level)
+    made = {}
+    for arm in family:
+        headline = _headline(arm.first, arm.last, arm.cluster_S, widened, replicates=1)
+        assert headline is not None  # noqa: S101 - it was tested, so a pair is complete
+        made[arm.cell.id] = estimate(
+            f"{E1}: accuracy at the last turn less turn 0, together with {len(family) - 1} others",
+            headline.delta,
+            headline.interval,
+            n=headline.mean.n,
+            n_missing=arm.n_missing,
+            method=f"{_METHODS[headline.method]} at {100 * level:.3f} %, by the max-t of a "
+            f"{joint.method.replace(', percentile', '')}",
+            level=settings.level,
+        )
+    blank = Estimate("", None, note="not in the family that is adjusted by Holm")
+    return tuple(replace(row, simultaneous=made.get(row.cell.id, blank)) for row in rows)
 
 
 def _flips(arm: Arm) -> tuple[int, int] | None:

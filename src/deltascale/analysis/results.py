@@ -41,6 +41,8 @@ E1 = "E1"
 E2 = "E2"
 """Estimand: models and items like these; what any sentence about a law of size needs."""
 
+_NOT_MADE = Estimate("", None)
+
 Gate: TypeAlias = Literal["", "oracle", "oracle-like"]
 
 
@@ -110,8 +112,10 @@ class CellResult:
     missing answers are, and `widened` adds sampling error to both; None without binary scores.
     `gate` is `oracle` where the protocol is told the verdict, `oracle-like` where it behaves so: no
     answer that was right at first got a further call. `p_value` is None where no test is made (a
-    gated cell); `p_holm` also for the resampling null, which is in no family; `p_bh` is over all
-    cells with a test. `withheld` says why nothing is estimated, or is empty.
+    gated cell); `p_holm` also for the resampling null, which is in no family of claims; `p_bh` is
+    over all cells with a test. `simultaneous` is the interval of `delta` so widened that those of
+    the whole family of `p_holm` hold together.
+    `withheld` says why nothing is estimated, or is empty.
     Costs are as deployed: what these conversations cost with every call paid for.
     """
 
@@ -151,6 +155,7 @@ class CellResult:
     family_size: int = 0
     p_bh: float | None = None
     exploratory_size: int = 0
+    simultaneous: Estimate = _NOT_MADE
 
 
 @dataclass(frozen=True, slots=True)

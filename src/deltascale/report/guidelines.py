@@ -69,7 +69,9 @@ def blocked_cells(results: Results) -> frozenset[str] | None:
     if "" in blocking:
         return None
     return frozenset(
-        one.cell.id for one in results.cells if one.withheld or name_of(one) in blocking
+        one.cell.id
+        for one in results.cells
+        if one.withheld or name_of(one) in blocking or _first_answers_of(one) in blocking
     )
 
 
@@ -77,6 +79,12 @@ def name_of(one: CellResult) -> str:
     """The cell as warnings name it."""
     cell = one.cell
     return f"{cell.model}, {cell.dataset}, {cell.protocol}, temperature {cell.temperature:g}"
+
+
+def _first_answers_of(one: CellResult) -> str:
+    """What warnings name where it is about the first answers, which all protocols share."""
+    cell = one.cell
+    return f"{cell.model}, {cell.dataset}, temperature {cell.temperature:g}"
 
 
 def cells_tested(results: Results, blocked: frozenset[str]) -> tuple[CellResult, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deltascale.analysis import CellResult, Finding, FormFit, Results
+from deltascale.analysis.results import ALL_DATASETS
 from deltascale.records import Estimate
 from deltascale.report import tables
 from deltascale.report.figures import file_names
@@ -63,6 +64,7 @@ def sheets(results: Results) -> tuple[Sheet, ...]:
         found.append(_flips(results, dataset, names[dataset]))
         found.append(_controls(results, dataset, names[dataset]))
         found.append(_costs(results, dataset, names[dataset]))
+    found.append(_means(results))
     found += [
         _frontier(results, dataset, names.get(dataset, "all"))
         for dataset in dict.fromkeys(point.dataset for point in results.frontier)
@@ -317,6 +319,37 @@ def _benchmarks(results: Results, dataset: str, name: str) -> Sheet:
         f"difference with its {level} interval (bootstrap within the benchmark's parts).",
         ("score", "protocol", "model", "first", "last", "difference"),
         tuple(rows), left=3, rules=_grouped([row[0] for row in rows]),
+    )  # fmt: skip
+
+
+def _means(results: Results) -> Sheet:
+    """Each model's delta over all datasets, in the order of the other tables."""
+    found = {
+        (one.protocol, one.temperature, one.model): one.estimate
+        for one in results.contrasts
+        if one.quantity == "macro_delta"
+    }
+    cells = (one.cell for one in results.cells)
+    order = dict.fromkeys((one.protocol, one.temperature, one.model) for one in cells)
+    rows = [
+        (
+            _arm(results, key[0], key[1]),
+            short(key[2]),
+            _brief(found[key]),
+            str(found[key].n),
+            str(found[key].n_missing),
+        )
+        for key in order
+        if key in found
+    ]
+    methods = ", ".join(dict.fromkeys(one.method for one in found.values()))
+    return Sheet(
+        "deltas-all", "deltas", ALL_DATASETS,
+        f"{ALL_DATASETS}: each model's delta in percentage points, the mean over datasets of equal "
+        f"weight, with its {results.settings.level:.0%} interval ({methods}), complete pairs, and "
+        "samples missing. Not tested.",
+        ("protocol", "model", "delta", "n", "missing"), tuple(rows), left=2,
+        rules=_grouped([row[0] for row in rows]),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "ClusteredMean",
     "ClusteredRatio",
     "EpochComponents",
+    "MacroMean",
     "SignFlipTest",
     "bonett_price_floor",
     "cluster_index",
@@ -28,6 +29,7 @@ __all__ = [
     "epoch_components",
     "item_means",
     "macro_average",
+    "macro_mean",
     "mean_covariance",
     "sign_flip_test",
     "t_interval",
@@ -89,6 +91,16 @@ class SignFlipTest:
     exact: bool  # every sign pattern was counted, none drawn
     clusters: int
     draws: int  # sign patterns counted or drawn
+
+
+@dataclass(frozen=True, slots=True)
+class MacroMean:
+    """A mean over datasets that weigh alike."""
+
+    estimate: float
+    se: float
+    df: float  # Satterthwaite's; between the least G - 1 and their sum
+    interval: Interval  # estimate +- t_df SE
 
 
 def item_means(value_IE: ArrayLike) -> FloatArray:
@@ -334,6 +346,35 @@ def macro_average(
         raise ValueError("weight_D needs one weight a dataset, not negative, not all zero")
     weight = weight / weight.sum()
     return weight @ delta_dm, np.einsum("d,dmn->mn", weight**2, cov_dmm)
+
+
+def macro_mean(
+    delta_D: ArrayLike, variance_D: ArrayLike, clusters_D: ArrayLike, *, level: float = 0.95
+) -> MacroMean:
+    """One model's mean over D datasets, with equal weights, from each one's CR1 variance.
+
+    `clusters_D` are the G that each variance is estimated from, on G - 1 degrees of freedom; those
+    of the sum are Satterthwaite's, so that a small dataset with a large variance keeps its few.
+    NaN limits where a variance is NaN or a dataset has a single cluster.
+
+    Raises ValueError for shapes other than (D,) three times, D > 0.
+    Source: Satterthwaite 1946, Biometrics Bulletin 2:110; Welch 1947, Biometrika 34:28.
+    """
+    delta, variance, clusters = (
+        np.asarray(one, dtype=np.float64) for one in (delta_D, variance_D, clusters_D)
+    )
+    if delta.ndim != 1 or not delta.size or {variance.shape, clusters.shape} != {delta.shape}:
+        shapes = delta.shape, variance.shape, clusters.shape
+        raise ValueError(f"macro_mean needs one value a dataset three times, not {shapes}")
+    mean_M, cov_MM = macro_average(delta[:, None], variance[:, None, None])
+    estimate, total = float(mean_M[0]), float(cov_MM[0, 0])
+    se = math.sqrt(total) if total >= 0 else math.nan
+    if total == 0:
+        df = float((clusters - 1).sum())
+    else:
+        share = variance / (total * delta.size**2)
+        df = 1 / float(np.sum(share**2 / (clusters - 1))) if np.all(clusters > 1) else math.nan
+    return MacroMean(estimate, se, df, t_interval(estimate, se, df, level=level))
 
 
 # --- the pieces ----------------------------------------------------------------------------------

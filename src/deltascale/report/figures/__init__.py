@@ -18,7 +18,7 @@ from deltascale.analysis import CellResult, Results
 from deltascale.analysis.power import PowerRow
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.errors import MissingExtra
-from deltascale.records import ModelSpec
+from deltascale.records import Estimate, ModelSpec
 from deltascale.report.figures import panels
 from deltascale.report.figures.panels import Key, Panel, Place, plain
 
@@ -269,6 +269,17 @@ class _Scene:
             one for one in self.results.cells if one.cell.dataset == dataset and _key(one) == key
         ]
 
+    def means(self, key: Key) -> list[tuple[ModelSpec, Estimate]]:
+        """Every model's delta over all datasets, with what its size is."""
+        models = {model.id: model for model in self.models}
+        return [
+            (models[one.model], one.estimate)
+            for one in self.results.contrasts
+            if one.quantity == "macro_delta"
+            and (one.protocol, one.temperature) == key
+            and one.model in models
+        ]
+
     @property
     def badge(self) -> str:
         simulated = [model.provider == "simulated" for model in self.models]
@@ -397,8 +408,10 @@ def _scaling(scene: _Scene) -> Iterator[Picture]:
     guessed = [m for m in scene.models if m.size.source == "estimate"]
     for dataset in datasets:
         shown = scene.datasets if dataset == ALL_DATASETS else (dataset,)
+        averaged = dataset == ALL_DATASETS and any(scene.means(key) for key in scene.keys)
+        faces = ("#ffffff", panels.FAINT) if averaged else _FACES
         marks = {
-            name: (_MARKERS[number % len(_MARKERS)], _FACES[number % len(_FACES)])
+            name: (_MARKERS[number % len(_MARKERS)], faces[number % len(faces)])
             for number, name in enumerate(shown)
         }
         found = []
@@ -411,30 +424,43 @@ def _scaling(scene: _Scene) -> Iterator[Picture]:
                 f for f in results.predictions if (f.dataset, f.protocol, f.temperature) == about
             ]
             cells = [one for name in shown for one in scene.cells(name, key)]
-            found.append((scene.title(key), panels.scaling(cells, fits, rows, marks)))
+            means = scene.means(key) if averaged else []
+            found.append((scene.title(key), panels.scaling(cells, fits, rows, marks, means)))
+        colour = panels.FAINT if averaged else panels.INK
         legend = (
-            tuple((plain(name), mark, panels.INK, face) for name, (mark, face) in marks.items())
+            tuple((plain(name), mark, colour, face) for name, (mark, face) in marks.items())
             if len(shown) > 1
             else ()
         )
+        if averaged:
+            mark, face = panels.MEAN
+            legend = (("mean over datasets", mark, panels.INK, face), *legend)
+        caption = _scaling_caption(scene, dataset, hidden, guessed, averaged=averaged)
         yield scene.picture(
-            "scaling", dataset, _scaling_caption(scene, dataset, hidden, guessed), found,
+            "scaling", dataset, caption, found,
             x="parameters", y="delta, points", height=1.75, page=3, key=legend,
             key_from_panel=True,
         )  # fmt: skip
 
 
 def _scaling_caption(
-    scene: _Scene, dataset: str, hidden: Sequence[ModelSpec], guessed: Sequence[ModelSpec]
+    scene: _Scene,
+    dataset: str,
+    hidden: Sequence[ModelSpec],
+    guessed: Sequence[ModelSpec],
+    *,
+    averaged: bool,
 ) -> str:
     level = scene.results.settings.level
+    points = "models' means over datasets" if averaged else "cells"
     said = [
-        f"Delta against model size on {_shown(dataset)}: points are cells with {level:.0%} "
+        f"Delta against model size on {_shown(dataset)}: points are {points} with {level:.0%} "
         "intervals; lines are the forms within 4 of the best AICc and the two-rate model, with the "
         "band of the best form's mean; faint lines on grey are extrapolation."
     ]
     if dataset == ALL_DATASETS:
-        said.append("Lines are of the mean over datasets, points of each dataset.")
+        others = "faint points of single" if averaged else "points of each"
+        said.append(f"Lines are of the mean over datasets, {others} dataset{'s' * averaged}.")
     if guessed:
         names = ", ".join(plain(m.id) for m in guessed)
         use = "as intervals" if scene.results.settings.estimated_sizes else "not in the fits"

@@ -66,6 +66,8 @@ FORM_WORDS = {
     "two_rate": "two-rate",
 }
 INK, FAINT = "#222222", "#999999"
+MEAN = ("o", INK)
+"""Marker and face of a mean over datasets."""
 _SHOWN = 0.05
 """Points that are undominated less often than this are drawn faint."""
 
@@ -249,11 +251,13 @@ def scaling(
     fits: Sequence[FormFit],
     foretold: Sequence[Foretold],
     marks: Mapping[str, tuple[str, str]],
+    means: Sequence[tuple[ModelSpec, Estimate]] = (),
 ) -> Panel:
     """Deltas against size with the forms that fit; where nothing is fitted, the reason.
 
     A size that is only estimated is drawn as its interval. `marks` gives each dataset its marker
-    and face.
+    and face. Where there are `means` over datasets, they have the intervals, and single cells are
+    faint and have none.
     """
 
     def draw(axes: Axes) -> None:
@@ -261,7 +265,13 @@ def scaling(
         axes.axhline(0, color=INK, linewidth=0.7, zorder=1)
         _curves(axes, fits, foretold)
         for one in cells:
-            _sized(axes, one, *marks[one.cell.dataset])
+            marker, face = marks[one.cell.dataset]
+            if means:
+                _faint(axes, one, marker, face)
+            else:
+                _sized(axes, one.model, one.delta, marker, face)
+        for model, mean in means:
+            _sized(axes, model, mean, *MEAN)
         _sizes_axis(axes)
         points("y")(axes)
         refused = next((f.note for f in fits if f.form == "none"), "" if foretold else "no fit")
@@ -301,8 +311,19 @@ def _curves(axes: Axes, fits: Sequence[FormFit], foretold: Sequence[Foretold]) -
         axes.set_xlim(min(near_sizes) * 0.8, max(far))
 
 
-def _sized(axes: Axes, one: CellResult, marker: str, face: str) -> None:
-    size, delta = one.model.size, one.delta
+def _faint(axes: Axes, one: CellResult, marker: str, face: str) -> None:
+    """A cell beside its model's mean: only where the size is a point."""
+    size, value = one.model.size, one.delta.value
+    known = size.source in ("published", "simulated") and size.parameters is not None
+    if known and size.parameters is not None and value is not None:
+        axes.plot(
+            [size.parameters], [value], marker=marker, color=FAINT, linestyle="none",
+            markerfacecolor=face, markersize=2.6, zorder=3,
+        )  # fmt: skip
+
+
+def _sized(axes: Axes, model: ModelSpec, delta: Estimate, marker: str, face: str) -> None:
+    size = model.size
     if delta.value is None:
         return
     known = size.source in ("published", "simulated") and size.parameters is not None

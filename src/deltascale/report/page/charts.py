@@ -86,6 +86,15 @@ def chart_data(results: Results, drawn: Examples, index: Index) -> dict[str, obj
             for one in results.turns
             if one.cell.id in cells
         ],
+        "means": [
+            {
+                "at": index.of(one.model, one.dataset, one.protocol),
+                "t": one.temperature,
+                "delta": _triple(one.estimate),
+            }
+            for one in results.contrasts
+            if one.quantity == "macro_delta"
+        ],
         "curves": _curves(results, ladder, index),
         "rungs": [
             [_place(index.protocols, protocol), temperature, rung]
@@ -263,7 +272,7 @@ def _of_benchmark(one: BenchmarkScore) -> Finding:
 
 _SHARES = ("stay_right", "fix_wrong", "answer_changed", "wrong_to_other_wrong", "wrong_kept",
            "probability_of_gain", "acceptability", "stationary_accuracy", "held_out", "membership",
-           "answer_disagreement", "axis_rmse")  # fmt: skip
+           "answer_disagreement", "axis_rmse", "saved_by_sharing")  # fmt: skip
 
 
 def _is_difference(one: Finding) -> bool:

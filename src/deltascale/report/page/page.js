@@ -285,14 +285,17 @@
       const all = datasets[d].name === "all datasets";
       const place = (m) => (xs === "n" ? models[m].n : xs === "active" ? models[m].active ?? models[m].n : models[m].price);
       const own = cells.filter((c) => passes(all ? c.at : [c.at[0], -1, c.at[2]], c.t) && !c.gate && !c.withheld && c[ys][0] !== null && (all || c.at[1] === d));
+      // Over all datasets a mark with an interval is a model's mean; the cells it is made of are hollow.
+      const means = all && ys === "delta" ? data.means.filter((c) => passes(c.at, c.t) && c.delta[0] !== null) : [];
+      const beside = means.length > 0;
       const curves = xs === "n" && ys === "delta" ? data.curves.filter((c) => c.d === d && passes([-1, -1, c.p], c.t) && (each ? c.form !== "average" : c.form === "average")) : [];
       const spots = own.flatMap((c) => { const one = models[c.at[0]]; return xs === "n" && one.n === null ? [one.low, one.high] : [place(c.at[0])]; });
       const sizes = curves.flatMap((c) => c.points.map((p) => p[0]));
       const domain = logExtent([...spots, ...sizes], sizes.length ? 1 : 1.5);
-      const tall = extent(own.flatMap((c) => c[ys]), { zero: ys === "delta", pad: 0.08 });
+      const tall = extent([...own.flatMap((c) => (beside ? [c[ys][0]] : c[ys])), ...means.flatMap((c) => c[ys])], { zero: ys === "delta", pad: 0.08 });
       const names = known(own.sort(order).map((c) => arm(c.at[2], c.t)));
       const panels = names.map((name) => {
-        const part = own.filter((c) => arm(c.at[2], c.t) === name), fits = curves.filter((c) => arm(c.p, c.t) === name);
+        const part = [...own, ...means].filter((c) => arm(c.at[2], c.t) === name), fits = curves.filter((c) => arm(c.p, c.t) === name);
         const hold = ([a, ...rest]) => [a, ...rest.map((v) => Math.max(tall[0], Math.min(tall[1], v ?? 0)))];
         const lines = [], bands = [];
         fits.forEach((c, i) => {
@@ -312,7 +315,7 @@
           y: { kind: "linear", domain: tall, zero: ys === "delta", format: (v) => minus((100 * v).toFixed(0)) },
           marks: part.filter((c) => place(c.at[0]) > 0 || (xs === "n" && models[c.at[0]].low)).map((c) => {
             const one = models[c.at[0]], guess = xs === "n" && one.n === null;
-            return { x: guess ? null : place(c.at[0]), xs: guess ? [one.low, one.high] : null, y: c[ys][0], ys: [c[ys][1] ?? c[ys][0], c[ys][2] ?? c[ys][0]], colour: colour(c.at[2]), shape: all ? c.at[1] : 0,
+            return { x: guess ? null : place(c.at[0]), xs: guess ? [one.low, one.high] : null, y: c[ys][0], ys: beside && c.at[1] !== d ? null : [c[ys][1] ?? c[ys][0], c[ys][2] ?? c[ys][0]], colour: colour(c.at[2]), shape: all ? c.at[1] : 0, hollow: beside && c.at[1] !== d,
               text: `${label(c.at[0])}, size ${one.source}\n${datasets[c.at[1]].name}, ${name}\n${range(ys === "delta" ? points : percent, c[ys])}`,
               row: [label(c.at[0]), one.source, datasets[c.at[1]].name, name, ...c[ys].map(ys === "delta" ? points : percent)] };
           }),
@@ -320,7 +323,7 @@
         };
       });
       const forms = each ? known(curves.map((c) => c.form)).map((f, i) => ["line", colour(i), f.replace("_", " ")]) : [];
-      const kinds = all ? known(own.map((c) => c.at[1])).map((k) => [k, "var(--soft)", datasets[k].name]) : [];
+      const kinds = all ? known([...means, ...own].map((c) => c.at[1])).map((k) => [k, "var(--soft)", k === d ? "mean over datasets" : datasets[k].name, beside && k !== d]) : [];
       const why = known(data.refused.filter((r) => r[0] === d && passes([-1, -1, r[1]], r[2])).map((r) => `No curve for ${arm(r[1], r[2])}: ${r[3]}.`));
       return { panels, notes: why, columns: ["model or size", "is", "dataset", "protocol", { delta: "change, points", first: "first, %", last: "last, %" }[ys], "low", "high"], legend: [...kinds, ...forms] };
     },

@@ -247,6 +247,11 @@ def scaling(results: Results) -> Html:
         "Each mark is a model. A size that is an estimate is drawn as an interval, one that is "
         "not known has no place here."
     )
+    if any(one.quantity == "macro_delta" for one in results.contrasts):
+        caption += (
+            " Over all datasets, a filled mark is a model's mean over them, each of equal weight; "
+            "hollow ones are single datasets."
+        )
     if curves:
         caption += (
             " The line is the average of the competing forms, weighted by AICc, the band their "
@@ -320,7 +325,7 @@ def _share(value: float | None) -> str:
 def cost(results: Results, index: Index) -> Html:
     ladder = rungs(results)
     parts: list[Node] = []
-    for one in results.costs:
+    for one in (found for found in results.costs if not found.model):
         if one.quantity == "paid":
             parts.append(tag("p", f"Paid for this study: {dollars(one.estimate.value)}."))
         elif one.quantity == "as_deployed":
@@ -340,6 +345,7 @@ def cost(results: Results, index: Index) -> Html:
             caption="Share of replicates in which the gain is worth more than its price, by what "
             "one more right answer is worth, in dollars.",
         ),
+        _paid(results, index),
         _prices(results, index),
         _controls(results, index),
     ]
@@ -348,6 +354,27 @@ def cost(results: Results, index: Index) -> Html:
         parts.append(_break_even(sizes))
     parts.append(lazy_table("costs", "Every cost, net benefit and price"))
     return section("cost", "Cost", *parts)
+
+
+def _paid(results: Results, index: Index) -> Html | None:
+    """By model, and not by cell: a call that cells share was paid for once."""
+    quantities = ("paid", "as_deployed", "saved_by_sharing")
+    found: dict[str, dict[str, Finding]] = {}
+    for one in results.costs:
+        if one.model and one.quantity in quantities:
+            found.setdefault(one.model, {})[one.quantity] = one
+    if not found:
+        return None
+    rows = [
+        row(
+            [short(model), *(estimate_text(own[q].estimate, signed=False) for q in quantities)],
+            at=index.of(model, "", ""),
+        )
+        for model, own in found.items()
+    ]
+    caption = "What was paid, by model; protocols share calls, and a shared call is paid for once"
+    columns = ["model", "paid", "as deployed", "saved by sharing"]
+    return _some(rows, 0, caption, caption, columns, 1)
 
 
 def _prices(results: Results, index: Index) -> Html:

@@ -361,8 +361,9 @@ def cost(results: Results) -> tuple[Sentence, ...]:
 
 
 def _paid(results: Results) -> str | None:
-    paid = next(iter(_quantity(results.costs, "paid")), None)
-    deployed = next(iter(_quantity(results.costs, "as_deployed")), None)
+    whole = [one for one in results.costs if not one.model]
+    paid = next(iter(_quantity(whole, "paid")), None)
+    deployed = next(iter(_quantity(whole, "as_deployed")), None)
     if paid is None or deployed is None:
         return None
     return (

@@ -228,6 +228,10 @@ def _statistics(results: Results) -> Iterator[Sentence]:
         yield ("Newcombe's interval", Cite(("newcombe1998",)), " and a percentile bootstrap over "
                "clusters", Cite(("efron1993",)), " stand beside it, and cells in which they "
                "disagree are named.")  # fmt: skip
+    if any(f.dataset == ALL_DATASETS for f in results.contrasts):
+        yield ("Over several datasets, delta is the mean in which each weighs the same; a model's "
+               "interval adds the datasets' cluster-robust variances, with Satterthwaite's degrees "
+               "of freedom", Cite(("satterthwaite1946",)), ".")  # fmt: skip
     yield from _tests(results, tests)
     if any(one.equivalence.low is not None for one in results.cells):
         margin = f"±{100 * results.settings.margin:g} percentage points"
@@ -292,5 +296,3 @@ def _fitting(results: Results) -> Iterator[Sentence]:
     yield ("What is said of size climbs a ladder: the sign of delta in cells, a trend over these "
            "models, a functional form for such models, extrapolation; no rung is claimed without "
            "its evidence.",)  # fmt: skip
-    if any(fit.dataset == ALL_DATASETS for fit in fitted):
-        yield ("Over several datasets, delta is the mean in which each weighs the same.",)
