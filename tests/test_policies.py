@@ -835,13 +835,16 @@ async def test_together_they_deliver_every_reply_once_through_a_bad_server() -> 
     kept: dict[bytes, Reply] = {}
     failures: list[CallFailed] = []
     budget = Budget(None)
+    book = Notebook()
 
     async def store(key: bytes, _: Request, reply: Reply) -> None:
         assert key not in kept
         kept[key] = reply
+        del book.open[key]
 
-    async def on_failure(_: Request, failed: CallFailed) -> None:
+    async def on_failure(asked: Request, failed: CallFailed) -> None:
         failures.append(failed)
+        del book.open[digest(asked)]
 
     async with FaultServer(rate=0.5, seed=3, slow_s=0.0, wait_s=5.0) as server:
         limits = Limits(connections=16, rpm=6000)
@@ -852,11 +855,15 @@ async def test_together_they_deliver_every_reply_once_through_a_bad_server() -> 
             ask = recorded(
                 retry(
                     within(
-                        pace(
-                            timeout(bare, seconds=30),
-                            limits=limits,
-                            clock=clock,
-                            sleep=clock.sleep,
+                        journalled(
+                            pace(
+                                timeout(bare, seconds=30),
+                                limits=limits,
+                                clock=clock,
+                                sleep=clock.sleep,
+                            ),
+                            price=PRICE,
+                            journal=book,
                         ),
                         budget=budget,
                         price=PRICE,
@@ -875,6 +882,7 @@ async def test_together_they_deliver_every_reply_once_through_a_bad_server() -> 
 
             await clock.run(study())
     assert len(kept) == 50
+    assert (book.open, book.lost) == ({}, []), "every attempt was noted anew, and settled"
     assert set(server.delivered.values()) == {1}
     assert len(server.delivered) == 50
     assert len(failures) == server.n_requests - 50
