@@ -437,8 +437,95 @@ def test_local_weights_need_not_be_there(tmp_path: Path) -> None:
     assert str(weights.parent) not in archives.contents(blind, tmp_path)
 
 
+# --- calls whose run ended before an answer came -------------------------------------------------
+
+
+def cut_off(small: Path, directory: Path, *keys: str) -> Path:
+    """The study with open calls, as a run that was killed leaves them."""
+    shutil.copytree(small, directory)
+    for at, key in enumerate(keys, 1):
+        row = f"x'{key}', 'sim-1b', {at}000000, {at}.0"
+        archives.executed(f"INSERT INTO reservations VALUES({row})")(directory)
+    conduct.analyze(directory, settings=archives.FEW)
+    return directory
+
+
+def test_a_pack_says_of_open_calls_what_the_study_says(small: Path, tmp_path: Path) -> None:
+    directory = cut_off(small, tmp_path / "cut", "0b", "0a")
+    before = conduct.status(directory)[1].spent
+    assert before.uncertain_nusd == 3_000_000
+    failed = {name: replace(own, n_failures=2) for name, own in before.by_name.items()}
+    after = replace(before, n_failures=before.n_failures + 2, by_name=failed)
+    made = archives.packed(directory, tmp_path / "cut.zip")
+    assert archives.proved(made).holds
+    (tmp_path / "inside").mkdir()
+    container.unpack(made, tmp_path / "inside")
+    with ledger.read(tmp_path / "inside" / "ledger.db") as book:
+        assert book.spent() == after
+        assert dict(book.failed_calls()) == {b"\x0b": ledger.LOST, b"\x0a": ledger.LOST}
+    lines = dumped(tmp_path / "inside" / "ledger.db")
+    assert not [line for line in lines if line.startswith('INSERT INTO "reservations"')]
+    with ledger.write(directory / "ledger.db") as book:
+        assert book.spent() == after, "as the next run"
+
+
+def test_a_fork_owes_nothing_for_calls_of_another(small: Path, tmp_path: Path) -> None:
+    directory = cut_off(small, tmp_path / "cut", "0b")
+    snapshot.fork(directory / "ledger.db", tmp_path / "forked.db")
+    with ledger.read(tmp_path / "forked.db") as book:
+        assert (book.spent().n_failures, book.spent().uncertain_nusd) == (0, 0)
+    with ledger.read(small / "ledger.db") as book:
+        assert book.spent().uncertain_nusd == 0
+
+
+def test_names_in_open_calls_are_searched_too(small: Path, tmp_path: Path) -> None:
+    directory = cut_off(small, tmp_path / "cut", "0b")
+    assert ("reservations", "sim-1b") in snapshot.texts(directory / "ledger.db")
+
+
+@pytest.mark.parametrize(
+    ("ended", "kinds"),
+    [
+        ("budget", ["transient"]),
+        ("filtered", ["filtered", "transient"]),
+        ("failed", ["transient", "filtered"]),
+    ],
+)
+def test_samples_verify_as_they_ended_whatever_else_became_of_their_call(
+    small: Path, tmp_path: Path, ended: str, kinds: list[str]
+) -> None:
+    """A later run may lose or lack the money for a call that failed before."""
+    directory = tmp_path / "study"
+    shutil.copytree(small, directory)
+    with closing(sqlite3.connect(directory / "ledger.db", isolation_level=None)) as connection:
+        (call,) = connection.execute(
+            "SELECT call FROM turns JOIN samples ON id=sample WHERE turn=1 ORDER BY id LIMIT 1"
+        ).fetchone()
+        (sample,) = connection.execute("SELECT sample FROM turns WHERE call=?", (call,)).fetchone()
+        key = bytes.fromhex(call)
+        connection.execute("DELETE FROM calls WHERE key=?", (key,))
+        connection.execute(
+            "UPDATE turns SET outcome=?,answer=NULL,score=?,others='{}',call='',n_calls=0,"
+            "input_tokens=0,output_tokens=0,cached_input_tokens=0,cost_nusd=0,detail=''"
+            " WHERE sample=? AND turn=1",
+            (ended, 0.0 if ended == "filtered" else None, sample),
+        )
+        connection.execute("UPDATE samples SET outcome=? WHERE id=?", (ended, sample))
+        for kind in kinds:
+            blob = json.dumps({"kind": kind, "message": "so it was"}).encode()
+            connection.execute(
+                "INSERT INTO failures(key,model,kind,failure,cost_nusd,at) VALUES(?,?,?,?,0,0)",
+                (key, "sim-1b", kind, blob),
+            )
+    conduct.analyze(directory, settings=archives.FEW)
+    assert archives.failed(archives.packed(directory, tmp_path / "pack.zip")) == []
+
+
+# --- older ledgers -------------------------------------------------------------------------------
+
 SCHEMA_1 = (
     "ALTER TABLE items DROP COLUMN unit; ALTER TABLE items DROP COLUMN chance;"
+    " DROP TABLE reservations;"
     " PRAGMA user_version=1;"
 )
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from deltascale import ledger
 from deltascale.errors import LedgerMistake
+from deltascale.ledger import Spent
 from deltascale.records import (
     Cell,
     Failure,
@@ -91,6 +92,60 @@ def test_money_is_told_apart_by_name_and_what_is_uncertain_is_only_what_may_be_b
             assert book.spent() == ledger.Spent(3, 3, 601, 560, by_name)
 
     asyncio.run(scenario())
+
+
+def totals(book: ledger.Ledger) -> Spent:
+    return replace(book.spent(), by_name={})
+
+
+def test_a_call_is_open_until_its_reply_or_failure_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    other = replace(REQUEST, draw=1)
+    lost = Failure("timeout", "late", maybe_billed=True)
+
+    async def scenario() -> None:
+        with ledger.write(path) as book:
+            for request in (REQUEST, other):
+                await book.reserve(digest(request), request, 100)
+            assert totals(book) == Spent(0, 0, 200, 200)
+            with ledger.read(path) as reader:
+                assert totals(reader) == Spent(0, 0, 200, 200), "also for who looks on"
+            await book.keep_reply(digest(REQUEST), REQUEST, REPLY, 30)
+            assert totals(book) == Spent(1, 0, 130, 100)
+            await book.keep_failure(digest(other), other, lost, 60)
+            assert totals(book) == Spent(1, 1, 90, 60)
+            await book.reserve(digest(other), other, 100)
+            book.withdraw(digest(other))
+            await book.reserve(digest(other), other, 7)
+            assert totals(book) == Spent(1, 1, 97, 67)
+            book.lose(digest(other))
+        with ledger.read(path) as book:
+            assert totals(book) == Spent(1, 2, 97, 67)
+            assert list(book.failed_calls())[1] == (digest(other), ledger.LOST)
+
+    asyncio.run(scenario())
+
+
+def test_calls_that_a_run_left_open_are_lost_for_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    key = digest(REQUEST)
+
+    async def scenario() -> None:
+        with ledger.write(path) as book:
+            await book.reserve(key, REQUEST, 100)
+            await book.reserve(key, REQUEST, 11)  # of another lane
+        with ledger.read(path) as book:
+            assert (totals(book), list(book.failed_calls())) == (Spent(0, 0, 111, 111), [])
+        for _ in range(2):
+            with ledger.write(path) as book:
+                assert totals(book) == Spent(0, 1, 111, 111)
+                assert list(book.failed_calls()) == [(key, ledger.LOST)]
+        with ledger.write(path) as book:
+            await book.keep_reply(key, REQUEST, REPLY, 30)
+            assert totals(book) == Spent(1, 1, 141, 111), "a later reply is other money"
+
+    asyncio.run(scenario())
+    assert ledger.LOST.maybe_billed
 
 
 def test_it_can_be_read_while_a_run_writes(tmp_path: Path) -> None:

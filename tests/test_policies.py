@@ -20,6 +20,7 @@ from deltascale.providers.policies import (
     Budget,
     cost_nusd,
     input_tokens_upper_bound,
+    journalled,
     pace,
     recorded,
     retry,
@@ -309,6 +310,88 @@ async def test_what_a_server_bills_stays_within_the_budget(limit_calls: int) -> 
     assert server.met["dropped"] or limit_calls == 3
     reached = any(isinstance(result, BudgetReached) for result in results)
     assert reached == (limit_calls < 60)
+
+
+# --- journal -------------------------------------------------------------------------------------
+
+
+class Notebook:
+    """A journal in memory: what is noted now, and everything that was done."""
+
+    def __init__(self) -> None:
+        self.open: dict[bytes, int] = {}
+        self.lost: list[bytes] = []
+        self.hold = asyncio.Event()
+        self.hold.set()
+
+    async def reserve(self, key: bytes, asked: Request, cost_nusd: int) -> None:
+        self.open[key] = cost_nusd
+        await self.hold.wait()
+
+    def withdraw(self, key: bytes) -> None:
+        del self.open[key]
+
+    def lose(self, key: bytes) -> None:
+        self.lost.append(key)
+        del self.open[key]
+
+
+WORST = worst_case_nusd(PRICE, request())
+KEY = digest(request())
+
+
+@pytest.mark.parametrize(
+    ("end", "still_open", "lost"),
+    [
+        (REPLY, {KEY: WORST}, []),  # who keeps the reply removes the note
+        (fails("transient"), {KEY: WORST}, []),
+        (fails("timeout", maybe_billed=True), {KEY: WORST}, []),
+        (Interrupted("stopped"), {}, []),
+        (KeyError("a bug"), {}, [KEY]),
+        (asyncio.CancelledError(), {}, [KEY]),
+    ],
+)
+async def test_a_call_is_noted_before_it_is_sent_and_no_end_forgets_it(
+    end: Reply | BaseException, still_open: dict[bytes, int], lost: list[bytes]
+) -> None:
+    book = Notebook()
+
+    async def provider(_: Request) -> Reply:
+        assert book.open == {KEY: WORST}, "noted before it is sent"
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    (result,) = await asyncio.gather(
+        journalled(provider, price=PRICE, journal=book)(request()), return_exceptions=True
+    )
+    assert result is end or isinstance(end, asyncio.CancelledError)
+    assert (book.open, book.lost) == (still_open, lost)
+
+
+async def test_nothing_is_sent_before_its_note_is_safe() -> None:
+    book, shelf = Notebook(), Shelf()
+    shelf.hold.set()
+    book.hold.clear()
+    tasks = [
+        asyncio.create_task(journalled(shelf.ask, price=PRICE, journal=book)(request(draw=i)))  # type: ignore[arg-type]
+        for i in range(2)
+    ]
+    await turns()
+    assert (shelf.asked.total(), len(book.open)) == (0, 2)
+    tasks[0].cancel()
+    await turns()
+    assert (len(book.open), book.lost) == (1, []), "what was never sent is taken back"
+    book.hold.set()
+    assert await tasks[1] == REPLY
+
+
+async def test_a_free_call_is_not_noted() -> None:
+    book, shelf = Notebook(), Shelf()
+    shelf.hold.set()
+    free = Price(0, 0, 0, "test", "2026-01-01")
+    assert await journalled(shelf.ask, price=free, journal=book)(request()) == REPLY
+    assert book.open == {}
 
 
 # --- timeout -------------------------------------------------------------------------------------
@@ -752,13 +835,16 @@ async def test_together_they_deliver_every_reply_once_through_a_bad_server() -> 
     kept: dict[bytes, Reply] = {}
     failures: list[CallFailed] = []
     budget = Budget(None)
+    book = Notebook()
 
     async def store(key: bytes, _: Request, reply: Reply) -> None:
         assert key not in kept
         kept[key] = reply
+        del book.open[key]
 
-    async def on_failure(_: Request, failed: CallFailed) -> None:
+    async def on_failure(asked: Request, failed: CallFailed) -> None:
         failures.append(failed)
+        del book.open[digest(asked)]
 
     async with FaultServer(rate=0.5, seed=3, slow_s=0.0, wait_s=5.0) as server:
         limits = Limits(connections=16, rpm=6000)
@@ -769,11 +855,15 @@ async def test_together_they_deliver_every_reply_once_through_a_bad_server() -> 
             ask = recorded(
                 retry(
                     within(
-                        pace(
-                            timeout(bare, seconds=30),
-                            limits=limits,
-                            clock=clock,
-                            sleep=clock.sleep,
+                        journalled(
+                            pace(
+                                timeout(bare, seconds=30),
+                                limits=limits,
+                                clock=clock,
+                                sleep=clock.sleep,
+                            ),
+                            price=PRICE,
+                            journal=book,
                         ),
                         budget=budget,
                         price=PRICE,
@@ -792,6 +882,7 @@ async def test_together_they_deliver_every_reply_once_through_a_bad_server() -> 
 
             await clock.run(study())
     assert len(kept) == 50
+    assert (book.open, book.lost) == ({}, []), "every attempt was noted anew, and settled"
     assert set(server.delivered.values()) == {1}
     assert len(server.delivered) == 50
     assert len(failures) == server.n_requests - 50

@@ -25,6 +25,7 @@ from deltascale.providers import Caller, CallFailed
 from deltascale.providers.policies import (
     Budget,
     cost_nusd,
+    journalled,
     pace,
     recorded,
     retry,
@@ -266,7 +267,9 @@ class _Lane:
         asked = timeout(self._counted(provider), seconds=limits.timeout_s)
         sleep = self.sleep or self._sleep
         paced = pace(asked, limits=limits, clock=clock, sleep=sleep)
-        paid = within(paced, budget=self.budget, price=self.model.price)
+        # Outside the pace: while one call waits for its note to reach the disk, another is asked.
+        noted = journalled(paced, price=self.model.price, journal=self.ledger)
+        paid = within(noted, budget=self.budget, price=self.model.price)
         tried = retry(
             self._gated(paid),
             attempts=RETRIES,

@@ -1,40 +1,39 @@
 """The durable record: every call, failure, sample and turn, in one SQLite file.
 
-One thread writes. It commits whatever has gathered while the last commit was under way, so that a
-run of many connections pays for one flush per group and not per call. Readers use their own
-connection and may look while a run writes (WAL). It knows nothing of providers or protocols.
+One thread writes (see `writer`). Readers use their own connection and may look while a run writes
+(WAL). It knows nothing of providers or protocols.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import groupby
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from shutil import copyfile
 from tempfile import TemporaryDirectory
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 
 from deltascale.errors import LedgerMistake
 from deltascale.records import Cell, Failure, Item, Message, Reply, Request, Sample, Turn
+from deltascale.writer import Packed, Writer
 
 __all__ = [
-    "MIGRATIONS", "SCHEMA_VERSION", "Call", "Ledger", "Listed", "Planned", "Spent", "Status",
-    "migrate", "read", "write",
+    "LOST", "MIGRATIONS", "SCHEMA_VERSION", "Call", "Ledger", "Listed", "Planned", "Spent",
+    "Status", "migrate", "read", "write",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 2
 MIGRATIONS: dict[int, str] = {
     1: "ALTER TABLE items ADD COLUMN unit TEXT NOT NULL DEFAULT '';"
-    " ALTER TABLE items ADD COLUMN chance REAL NOT NULL DEFAULT 0"
+    " ALTER TABLE items ADD COLUMN chance REAL NOT NULL DEFAULT 0;"
+    " CREATE TABLE reservations(key BLOB PRIMARY KEY, model TEXT NOT NULL,"
+    " cost_nusd INTEGER NOT NULL, at REAL NOT NULL) STRICT"
 }
 """Schema version → the SQL that makes the next version of it. They run one after the other, on a
 copy, and must end at the tables and columns of `_SCHEMA`."""
@@ -69,7 +68,18 @@ CREATE TABLE turns(
 CREATE TABLE observations(
   key BLOB PRIMARY KEY, tool TEXT NOT NULL, arguments TEXT NOT NULL, result TEXT NOT NULL,
   at REAL NOT NULL) STRICT;
+CREATE TABLE reservations(
+  key BLOB PRIMARY KEY, model TEXT NOT NULL, cost_nusd INTEGER NOT NULL, at REAL NOT NULL) STRICT;
 """
+
+LOST = Failure("transient", "the run ended before an answer came", maybe_billed=True)
+"""What becomes of a call that was sent and whose run ended before its reply or failure was kept."""
+
+_LOSE = (
+    "INSERT INTO failures(key,model,kind,failure,cost_nusd,at)"
+    " SELECT key,model,?,?,cost_nusd,at FROM reservations"
+)
+_WITHDRAW = "DELETE FROM reservations WHERE key=?"
 
 _encode = msgspec.json.Encoder().encode
 _reply = msgspec.json.Decoder(Reply)
@@ -82,19 +92,12 @@ _TURN_COLUMNS = (
     "input_tokens,cached_input_tokens,output_tokens,cost_nusd,detail"
 )
 
-_Row: TypeAlias = tuple[object, ...]
-_Statement: TypeAlias = tuple[str, _Row]
-_Write: TypeAlias = tuple[tuple[_Statement, ...], "asyncio.Future[None] | None"]
-
-
-class _Packed(bytes):
-    """A column that the writer's thread compresses: prompts and wire bodies shrink to a third."""
-
 
 class Spent(msgspec.Struct, frozen=True):
     """What a ledger holds of calls and money. `uncertain_nusd` is the part of `spent_nusd` that
-    was set aside for calls whose fate is unknown: sent, but never answered. `by_name` has the same
-    for each name that a server was asked for; two models of a study may share one."""
+    was set aside for calls whose fate is unknown: sent, but not answered. While a run goes on,
+    calls in flight are among them. `by_name` has the same for each name that a server was asked
+    for; two models of a study may share one."""
 
     n_calls: int
     n_failures: int
@@ -150,7 +153,7 @@ class Call(msgspec.Struct, frozen=True):
 class Ledger:
     """An open ledger. Made by `read` and `write`; closed by their `with` block."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, writer: _Writer | None) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, writer: Writer | None) -> None:
         self.path = path
         self._connection = connection
         self._writer = writer
@@ -172,36 +175,69 @@ class Ledger:
         ).fetchone()
         return None if row is None else str(row[0])
 
-    async def keep_reply(self, key: bytes, request: Request, reply: Reply, cost_nusd: int) -> None:
-        """Keep a paid reply; returns when it is on the disk."""
-        await self._write_durably(
-            "INSERT OR IGNORE INTO calls(key,model,request,reply,raw,cost_nusd,at)"
-            " VALUES(?,?,?,?,?,?,?)",
+    async def reserve(self, key: bytes, request: Request, cost_nusd: int) -> None:
+        """Note what a call may cost at most; returns when it is on the disk, so before it is sent.
+
+        The note goes with the call's reply or failure. One that a run leaves behind counts as a
+        failure of unknown fate (`LOST`) from the moment that another run opens the ledger.
+        """
+        await self._writing().put_durably(
             (
-                key,
-                request.model,
-                _Packed(_encode(request)),
-                _encode(msgspec.structs.replace(reply, raw=b"")),
-                _Packed(reply.raw),
-                cost_nusd,
-                time.time(),
+                # Two models of one server under two addresses may need the same call at once.
+                "INSERT INTO reservations VALUES(?,?,?,?) ON CONFLICT(key) DO UPDATE SET"
+                " cost_nusd=cost_nusd+excluded.cost_nusd",
+                (key, request.model, cost_nusd, time.time()),
+            )
+        )
+
+    def withdraw(self, key: bytes) -> None:
+        """Take a reservation back: the call was certainly not sent. Does not wait."""
+        self._writing().put((_WITHDRAW, (key,)))
+
+    def lose(self, key: bytes) -> None:
+        """Make a reservation a failure of unknown fate, at its whole cost. Does not wait."""
+        lost = (f"{_LOSE} WHERE key=?", (LOST.kind, _encode(LOST), key))
+        self._writing().put(lost, (_WITHDRAW, (key,)))
+
+    async def keep_reply(self, key: bytes, request: Request, reply: Reply, cost_nusd: int) -> None:
+        """Keep a paid reply in the place of its reservation; returns when it is on the disk."""
+        await self._writing().put_durably(
+            (
+                "INSERT OR IGNORE INTO calls(key,model,request,reply,raw,cost_nusd,at)"
+                " VALUES(?,?,?,?,?,?,?)",
+                (
+                    key,
+                    request.model,
+                    Packed(_encode(request)),
+                    _encode(msgspec.structs.replace(reply, raw=b"")),
+                    Packed(reply.raw),
+                    cost_nusd,
+                    time.time(),
+                ),
             ),
+            (_WITHDRAW, (key,)),
         )
 
     async def keep_failure(
         self, key: bytes, request: Request, failure: Failure, cost_nusd: int
     ) -> None:
-        """Keep a failed attempt with what it may have cost; returns when it is on the disk."""
-        await self._write_durably(
-            "INSERT INTO failures(key,model,kind,failure,cost_nusd,at) VALUES(?,?,?,?,?,?)",
-            (key, request.model, failure.kind, _encode(failure), cost_nusd, time.time()),
+        """Keep a failed attempt with what it may have cost, in the place of its reservation;
+        returns when it is on the disk."""
+        await self._writing().put_durably(
+            (
+                "INSERT INTO failures(key,model,kind,failure,cost_nusd,at) VALUES(?,?,?,?,?,?)",
+                (key, request.model, failure.kind, _encode(failure), cost_nusd, time.time()),
+            ),
+            (_WITHDRAW, (key,)),
         )
 
     async def keep_observation(self, key: bytes, tool: str, arguments: str, result: str) -> None:
         """Keep what a tool gave; returns when it is on the disk."""
-        await self._write_durably(
-            "INSERT OR REPLACE INTO observations VALUES(?,?,?,?,?)",
-            (key, tool, arguments, result, time.time()),
+        await self._writing().put_durably(
+            (
+                "INSERT OR REPLACE INTO observations VALUES(?,?,?,?,?)",
+                (key, tool, arguments, result, time.time()),
+            )
         )
 
     def keep_items(self, dataset: str, items: Sequence[Item]) -> None:
@@ -209,7 +245,7 @@ class Ledger:
 
         Subsets are nested, so a later, larger subset only adds to an earlier one.
         """
-        self._write(
+        self._writing().put(
             *(
                 (
                     "INSERT OR IGNORE INTO items VALUES(?,?,?,?,?,?,?)",
@@ -230,7 +266,7 @@ class Ledger:
     def keep_cell(self, cell: Cell, *, n_items: int, n_epochs: int, n_turns: int) -> None:
         """Keep a cell's factors under its id, and how much of it is planned. Does not wait."""
         factors = (cell.id, cell.model, cell.dataset, cell.protocol, cell.temperature)
-        self._write(
+        self._writing().put(
             (
                 "INSERT INTO cells VALUES(?,?,?,?,?,?,?,?) ON CONFLICT(id) DO UPDATE SET"
                 " n_items=MAX(n_items,excluded.n_items),"
@@ -242,7 +278,7 @@ class Ledger:
     def keep_sample(self, sample: Sample, turns: tuple[Turn, ...]) -> None:
         """Keep a sample's turns. Does not wait: replay makes them anew from the calls."""
         name = (sample.cell.id, sample.item.id, sample.epoch)
-        self._write(
+        self._writing().put(
             (
                 "INSERT INTO samples(cell,item,epoch,outcome) VALUES(?,?,?,?)"
                 " ON CONFLICT(cell,item,epoch) DO UPDATE SET outcome=excluded.outcome",
@@ -362,26 +398,23 @@ class Ledger:
         )
 
     def spent(self) -> Spent:
-        """Calls and money on record, failures included."""
+        """Calls and money on record, failures and what is set aside for open calls included."""
+        # One statement, so that no call is between two of its sums while a run writes.
         rows = self._connection.execute(
-            "SELECT model,SUM(is_call),SUM(1-is_call),SUM(cost_nusd),SUM(cost_nusd*unknown) FROM"
-            " (SELECT model,1 AS is_call,cost_nusd,0 AS unknown FROM calls UNION ALL"
-            " SELECT model,0,cost_nusd,failure ->> '$.maybe_billed' IS 1 FROM failures)"
+            "SELECT model,SUM(is_call),SUM(is_failure),SUM(cost_nusd),SUM(cost_nusd*unknown) FROM"
+            " (SELECT model,1 AS is_call,0 AS is_failure,cost_nusd,0 AS unknown FROM calls"
+            " UNION ALL SELECT model,0,1,cost_nusd,failure ->> '$.maybe_billed' IS 1 FROM failures"
+            " UNION ALL SELECT model,0,0,cost_nusd,1 FROM reservations)"
             " GROUP BY model ORDER BY model"
         ).fetchall()
         calls, failures, spent, uncertain = (sum(row[k] for row in rows) for k in range(1, 5))
         by_name = {name: Spent(*numbers) for name, *numbers in rows}
         return Spent(calls, failures, spent, uncertain, by_name)
 
-    def _write(self, *statements: _Statement, done: asyncio.Future[None] | None = None) -> None:
+    def _writing(self) -> Writer:
         if self._writer is None:
             raise RuntimeError("this ledger was opened for reading")
-        self._writer.put((statements, done))
-
-    async def _write_durably(self, statement: str, row: _Row) -> None:
-        done = asyncio.get_running_loop().create_future()
-        self._write((statement, row), done=done)
-        await done
+        return self._writer
 
 
 @contextmanager
@@ -456,7 +489,8 @@ def _replace_older(path: Path) -> None:
 
 @contextmanager
 def write(path: Path) -> Iterator[Ledger]:
-    """Open or make a ledger for one run. Leaving the block waits for all that was kept.
+    """Open or make a ledger for one run. Leaving the block waits for all that was kept. Calls that
+    an earlier run left open become failures of unknown fate.
 
     Raises LedgerMistake where another run holds it, it is not a ledger, or of another version.
     """
@@ -476,7 +510,8 @@ def write(path: Path) -> Iterator[Ledger]:
         _replace_older(path)
         with closing(_connect(path)) as connection:
             _create_or_check(path, connection)
-            writer = _Writer(path)
+            _lose_open_calls(connection)
+            writer = Writer(path, _connect)
             try:
                 yield Ledger(path, connection, writer)
             finally:
@@ -499,6 +534,15 @@ def _create_or_check(path: Path, connection: sqlite3.Connection) -> None:
     _version(path, connection)
     # Only now: so the schema is in the file itself, whatever happens to the write-ahead log.
     connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _lose_open_calls(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM reservations").fetchone() is None:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(f"{_LOSE} ORDER BY at,key", (LOST.kind, _encode(LOST)))
+    connection.execute("DELETE FROM reservations")
+    connection.execute("COMMIT")
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -537,87 +581,3 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
             remedy="use the deltascale that wrote it, or a newer one",
         )
     return int(version)
-
-
-class _Writer:
-    """The one thread that writes. Whatever gathers during a commit goes into the next."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._queue: SimpleQueue[_Write | None] = SimpleQueue()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
-        self._thread.start()
-
-    def put(self, row: _Write) -> None:
-        if self._error is not None:
-            raise RuntimeError(f"the ledger can't be written: {self._error}") from self._error
-        self._queue.put(row)
-
-    def close(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if self._error is not None:
-            raise LedgerMistake(
-                f"the ledger can't be written: {self._error}",
-                where=str(self._path),
-                remedy="make room on the disk and run again: what was kept before is safe",
-            )
-
-    def _run(self) -> None:
-        with closing(_connect(self._path)) as connection:
-            connection.execute("PRAGMA synchronous=FULL")
-            closing_down = False
-            while not closing_down:
-                group, closing_down = self._gather()
-                if group:
-                    self._commit(connection, group)
-
-    def _gather(self) -> tuple[list[_Write], bool]:
-        group: list[_Write] = []
-        row = self._queue.get()
-        while row is not None:
-            group.append(row)
-            try:
-                row = self._queue.get_nowait()
-            except Empty:
-                return group, False
-        return group, True
-
-    def _commit(self, connection: sqlite3.Connection, group: list[_Write]) -> None:
-        error: BaseException | None = None
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            for statements, _ in group:
-                for statement, row in statements:
-                    connection.execute(statement, _compress(row))
-            connection.execute("COMMIT")
-        except sqlite3.Error as failed:
-            self._error = error = failed
-        _settle([done for _, done in group if done is not None], error)
-
-
-def _compress(row: _Row) -> _Row:
-    return tuple(zlib.compress(c, 1) if type(c) is _Packed else c for c in row)
-
-
-def _settle(waiting: list[asyncio.Future[None]], error: BaseException | None) -> None:
-    """Wake the waiters in their own loops; one call per loop and group."""
-    loops: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
-    for done in waiting:
-        loops.setdefault(done.get_loop(), []).append(done)
-    for loop, futures in loops.items():
-        try:
-            loop.call_soon_threadsafe(_wake, futures, error)
-        except RuntimeError:
-            continue  # the loop is closed: nobody waits any more
-
-
-def _wake(futures: list[asyncio.Future[None]], error: BaseException | None) -> None:
-    for done in futures:
-        if done.done():
-            continue
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(RuntimeError(f"the ledger can't be written: {error}"))

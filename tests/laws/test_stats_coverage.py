@@ -521,13 +521,13 @@ def _decided(table: np.ndarray) -> tuple[_Problem, float, np.ndarray]:
     return problem, best + dispersion * fdtri(1, df, 0.95), np.asarray(p_values)
 
 
-ALIKE = Errors((0.05, 0.45, 0.35), (0.05, 0.36, 0.35))
+SAME_EXPONENTS = Errors((0.05, 0.45, 0.35), (0.05, 0.36, 0.35))
 APART = Errors((0.05, 0.45, 0.35), (0.05, 0.42, 0.45))
 NO_FLOOR = Errors((0.0, 0.5, 0.3), (0.0, 0.4, 0.3))
 
 
 def test_error_rates_cover() -> None:
-    world = replace(ALIKE, tau=0.01)
+    world = replace(SAME_EXPONENTS, tau=0.01)
     held, rejected = _error_coverage(world, 25, seed=31)
     assert held.min() >= 0.88
     assert rejected.max() <= 0.2
@@ -543,7 +543,9 @@ def test_error_rates_cover() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("world", [ALIKE, APART, NO_FLOOR], ids=["alike", "apart", "no-floor"])
+@pytest.mark.parametrize(
+    "world", [SAME_EXPONENTS, APART, NO_FLOOR], ids=["same", "apart", "no-floor"]
+)
 @pytest.mark.parametrize("tau", [0.0, 0.01])
 def test_error_rates_cover_long(world: Errors, tau: float) -> None:
     """Cautious without scatter (a dispersion of at least one, F quantiles, shared items), near its

@@ -65,7 +65,14 @@ SEEDS = [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in ran
 def test_a_budget_is_never_passed_at_any_concurrency(tmp_path: Path, seed: int) -> None:
     # Dear enough that the budget holds about 25 of the 100 calls.
     price = Price(1_000_000, 500_000, 60_000_000, "test", "2026-01-01")
-    server = FaultServer(worlds.answered, max_output=True, rate=0.2 * (seed % 2), seed=seed)
+    server = FaultServer(
+        worlds.answered,
+        max_output=True,
+        rate=0.2 * (seed % 2),
+        seed=seed,
+        slow_s=0.001,
+        wait_s=0.001,
+    )
     wanted = {
         "names": ("review", "resample"),
         "n_items": 20,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -93,7 +93,9 @@ def replay(
     is that of which the key is the digest. `programs`: run again what gave verdicts.
     """
     found = Replay()
-    failures = dict(book.failed_calls())
+    failures: dict[bytes, list[Failure]] = {}
+    for key, failure in book.failed_calls():
+        failures.setdefault(key, []).append(failure)
     by_dataset: dict[str, list[Planned]] = {}
     for planned in book.cells():
         by_dataset.setdefault(planned.cell.dataset, []).append(planned)
@@ -144,7 +146,7 @@ class _Stage:
 
     lock: Lock
     book: Ledger
-    failures: Mapping[bytes, Failure]
+    failures: Mapping[bytes, Sequence[Failure]]
     found: Replay
     model: ModelSpec
     planned: Planned
@@ -194,10 +196,14 @@ class _Stage:
         reply = self.book.reply(key)
         if reply is not None:
             return reply
-        if key in self.failures:
-            raise CallFailed(self.failures[key])
-        if any(turn.outcome == "budget" for turn in self.recorded):
+        ended = {turn.outcome for turn in self.recorded}
+        # Before its failures: it may have failed, or been lost with its run, when there was money.
+        if "budget" in ended:
             raise BudgetReached("the budget was used up")
+        if key in self.failures:
+            # Of several attempts, in several runs, the last that ends the sample as it ended.
+            told = self.failures[key]
+            raise CallFailed(next((one for one in reversed(told) if _ends(one) in ended), told[-1]))
         self.absent = "it needs a call that is not on record"
         raise CallFailed(Failure("transient", self.absent))
 
@@ -245,6 +251,11 @@ class _Stage:
         self.found.n_wrong += 1
         if len(self.found.wrong) < _SHOWN:
             self.found.wrong.append(line)
+
+
+def _ends(failure: Failure) -> str:
+    """The outcome of a turn whose call failed so."""
+    return failure.kind if failure.kind in ("filtered", "refused") else "failed"
 
 
 def _differences(recorded: tuple[Turn, ...], again: tuple[Turn, ...]) -> Iterator[str]:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -58,6 +59,9 @@ class Rules:
 def copy(source: Path, target: Path, rules: Rules) -> None:
     """Copy the ledger, in the current schema. Streams; also while a run writes to the source.
 
+    Calls that are open become failures of unknown fate, as they would for the next run: so the
+    copy holds no reservation and says of the money what the source says.
+
     Raises LedgerMistake where the source is no ledger.
     """
     with ledger.write(target):
@@ -97,7 +101,7 @@ def fork(source: Path, target: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         ledger.migrate(source, target)
     with closing(_open(target)) as connection:
-        for table in ("failures", "turns", "samples", "cells", "items"):
+        for table in ("failures", "reservations", "turns", "samples", "cells", "items"):
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names of our own
 
 
@@ -123,6 +127,8 @@ def texts(path: Path) -> Iterator[tuple[str, str]]:
             yield "calls", model
         for failure, model in connection.execute("SELECT failure,model FROM failures"):
             yield "failures", f"{model} {_decoded(failure)}"
+        for (model,) in connection.execute("SELECT model FROM reservations"):
+            yield "reservations", model
         for row in connection.execute("SELECT tool,arguments,result FROM observations"):
             yield "observations", " ".join(row)
         for table, columns in (
@@ -195,8 +201,13 @@ def _scrubbed_body(raw: bytes, scrub: Scrub) -> bytes:
 
 
 def _copy_failures(old: sqlite3.Connection, new: sqlite3.Connection, rules: Rules) -> None:
-    rows = old.execute("SELECT key,model,kind,failure,cost_nusd,at FROM failures ORDER BY id")
-    for number, (key, model, kind, failure, cost_nusd, at) in enumerate(rows, 1):
+    failed = old.execute("SELECT key,model,kind,failure,cost_nusd,at FROM failures ORDER BY id")
+    lost = old.execute(
+        "SELECT key,model,?,?,cost_nusd,at FROM reservations ORDER BY at,key",
+        (ledger.LOST.kind, _encode(ledger.LOST)),
+    )
+    rows = enumerate(chain(failed, lost), 1)
+    for number, (key, model, kind, failure, cost_nusd, at) in rows:
         before = _decode_failure(failure)
         after = rules.scrub.value(before)
         if rules.withheld:

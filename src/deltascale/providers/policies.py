@@ -1,7 +1,7 @@
-"""Policies wrap a caller in a caller: timeout, pace, budget, retry, record.
+"""Policies wrap a caller in a caller: timeout, pace, journal, budget, retry, record.
 
 None of them knows a provider. Clock, sleep and chance come in as arguments. The engine composes
-`recorded(retry(within(pace(timeout(provider)))))`.
+`recorded(retry(within(journalled(pace(timeout(provider))))))`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from deltascale.errors import BudgetReached, Stop
 from deltascale.providers import Caller, CallFailed
@@ -28,8 +28,10 @@ from deltascale.records import (
 __all__ = [
     "MAX_WAIT_S",
     "Budget",
+    "Journal",
     "cost_nusd",
     "input_tokens_upper_bound",
+    "journalled",
     "pace",
     "recorded",
     "retry",
@@ -399,6 +401,56 @@ def within(ask: Caller, *, budget: Budget, price: Price) -> Caller:
             budget.settle(worst, spent)
 
     return paid
+
+
+# --- journal -------------------------------------------------------------------------------------
+
+
+class Journal(Protocol):
+    """Where calls are noted before they are sent, each under its key, with what it may cost.
+
+    `reserve` returns when the note can't be lost any more. `withdraw` takes it back; `lose` makes
+    it a call of unknown fate. Both are done at once, also where nobody may wait.
+    """
+
+    async def reserve(self, key: bytes, request: Request, cost_nusd: int) -> None: ...
+
+    def withdraw(self, key: bytes) -> None: ...
+
+    def lose(self, key: bytes) -> None: ...
+
+
+def journalled(ask: Caller, *, price: Price, journal: Journal) -> Caller:
+    """Note what a call may cost before it is sent, so that no end of the run forgets the money.
+
+    Who keeps the reply or the failure removes the note, in the same step. A call that costs
+    nothing is not noted.
+    """
+
+    async def noted(request: Request) -> Reply:
+        worst = worst_case_nusd(price, request)
+        if not worst:
+            return await ask(request)
+        key = digest(request)
+        is_noted = False
+        try:
+            await journal.reserve(key, request, worst)
+            is_noted = True
+            return await ask(request)
+        except CallFailed:
+            raise
+        except Stop:
+            journal.withdraw(key)  # the run ended before the call was sent
+            raise
+        except BaseException:
+            # Cancelled, or a fault of ours: perhaps it was sent, and nobody will hear of it.
+            if is_noted:
+                journal.lose(key)
+            else:
+                journal.withdraw(key)
+            raise
+
+    return noted
 
 
 # --- retry ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ Its numbers are simulations wherever they appear; they say nothing about any rea
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import itertools
 import math
@@ -208,12 +209,21 @@ def _majority_right(rate: float, n_draws: int) -> float:
     """P(the majority of the draws is right); a tie goes to the tied answer drawn first."""
     shares = (rate, *((1 - rate) * share for share in _WRONG_SHARES))
     total = 0.0
+    for draws in _won(n_draws):
+        total += math.prod(shares[answer] for answer in draws)
+    return total
+
+
+@functools.cache
+def _won(n_draws: int) -> tuple[tuple[int, ...], ...]:
+    """The draws whose majority is the right answer, 0."""
+    found = []
     for draws in itertools.product(range(4), repeat=n_draws):
         votes = Counter(draws)
         most = max(votes.values())
         if next(answer for answer in draws if votes[answer] == most) == 0:
-            total += math.prod(shares[answer] for answer in draws)
-    return total
+            found.append(draws)
+    return tuple(found)
 
 
 def _logistic(x: float) -> float:

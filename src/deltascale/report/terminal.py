@@ -19,7 +19,7 @@ from deltascale.analysis import Caveat, CellResult, Results, TurnResult
 from deltascale.carbon import Footprint
 from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
-from deltascale.ledger import Status
+from deltascale.ledger import Spent, Status
 from deltascale.records import Cell, Estimate, Study
 from deltascale.report import tables
 from deltascale.report.tables import Row, size_text
@@ -316,8 +316,7 @@ def _show_notes(shown: Console, results: Results) -> None:
             f"delta in percentage points; {deltas.method} interval; p by McNemar mid-p or cluster "
             f"sign-flip, Holm over {family} cells (not resample, not oracle)"
         )
-    uncertain = results.spent.uncertain_nusd / 1e9
-    doubt = f", ${uncertain:.4f} of it set aside for lost calls" if uncertain else ""
+    doubt = f", {_set_aside(results.spent)}" if results.spent.uncertain_nusd else ""
     shown.print(
         f"{results.spent.n_calls} calls, ${results.spent.spent_nusd / 1e9:.4f} spent{doubt}"
     )
@@ -464,7 +463,12 @@ def show_status(shown: Console, study: Study, status: Status) -> None:
             shown.print(f"{escape(asked)} was served by {escape(served)}")
     budget = f" of ${study.budget_nusd / 1e9:.2f}" if study.budget_nusd is not None else ""
     spent = status.spent
-    shown.print(f"{spent.n_calls} calls, ${spent.spent_nusd / 1e9:.4f} spent{budget}")
+    doubt = f", {_set_aside(spent)}" if spent.uncertain_nusd else ""
+    shown.print(f"{spent.n_calls} calls, ${spent.spent_nusd / 1e9:.4f} spent{budget}{doubt}")
+
+
+def _set_aside(spent: Spent) -> str:
+    return f"${spent.uncertain_nusd / 1e9:.4f} of it set aside for calls without an answer"
 
 
 # --- numbers as text -----------------------------------------------------------------------------
