@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
@@ -19,7 +20,7 @@ from deltascale.analysis import Results
 from deltascale.cli import cli
 from deltascale.errors import Mistake
 from deltascale.records import Cell, Study
-from deltascale.report import figures, page
+from deltascale.report import figures, latex, page
 from deltascale.report.page import transcripts
 from deltascale.report.wording import estimate_text, points
 from tests import pages
@@ -366,6 +367,22 @@ def test_what_was_paid_is_told_whole_and_by_model(made: pages.Made) -> None:
                  for name in ("paid", "as_deployed", "saved_by_sharing")]  # fmt: skip
         assert " ".join((model.id.partition("/")[2], *parts)) in shown[1]
         assert parts[2].endswith(" %")
+
+
+def test_training_is_an_axis_and_a_column_only_where_it_is_known(made: pages.Made) -> None:
+    plain = made.build().read_text(encoding="utf-8")
+    assert "training FLOPs</option>" not in plain
+    assert "trained on" not in (latex.sheets(made.results)[0].columns)
+    study = made.results.study
+    size = msgspec.structs.replace(study.models[0].size, training_tokens=2e12)
+    first = msgspec.structs.replace(study.models[0], size=size)
+    known = msgspec.structs.replace(study, models=(first, *study.models[1:]))
+    results = replace(made.results, study=known)
+    assert '<option value="flops">training FLOPs</option>' in made.build(results).read_text()
+    (row, other) = latex.sheets(results)[0].rows[:2]
+    assert row[3] == "2T"
+    assert other[3] == "—"
+    made.build()
 
 
 def test_simulated_models_are_called_simulated(made: pages.Made) -> None:

@@ -67,6 +67,8 @@ def model_rows(lock: Lock, served: Sequence[Served]) -> Iterator[Mapping[str, st
             "parameters": _size(model.size),
             "parameters_source": model.size.source,
             "citation": model.size.citation,
+            "training_tokens": _tokens(model.size),
+            "training_citation": model.size.training_citation,
             "context_tokens": "" if model.context_tokens is None else str(model.context_tokens),
             "usd_per_mtok_in": f"{model.price.input_nusd_per_ktok / 1e6:g}",
             "usd_per_mtok_cached": f"{model.price.cached_input_nusd_per_ktok / 1e6:g}",
@@ -97,6 +99,10 @@ def _version(one: Served) -> str:
     name = one.version or "not said"
     mark = f" ({one.fingerprint})" if one.fingerprint else ""
     return f"{name}{mark}: {one.n_calls} calls, {one.first} to {one.last}"
+
+
+def _tokens(size: Size) -> str:
+    return "" if size.training_tokens is None else f"{size.training_tokens:.3g}"
 
 
 def _size(size: Size) -> str:

@@ -227,6 +227,7 @@ def _arm(results: Results, protocol: str, temperature: float | None) -> str:
 
 
 def _models(results: Results) -> Sheet:
+    trained = any(model.size.training_tokens for model in results.study.models)
     rows = []
     for model in results.study.models:
         size = model.size
@@ -237,6 +238,7 @@ def _models(results: Results) -> Sheet:
                 model.id,
                 tables.size_text(size).replace("-", "–") + active,
                 size.source,
+                *[count(size.training_tokens)] * trained,
                 dollars(price.input_nusd_per_ktok / 1e6),
                 dollars(price.output_nusd_per_ktok / 1e6),
                 price.dated,
@@ -244,9 +246,10 @@ def _models(results: Results) -> Sheet:
         )
     return Sheet(
         "models", "models", "",
-        "Models: parameters with the kind of their source, and the price per million tokens, in "
-        "dollars, as of its date.",
-        ("model", "parameters", "size is", "input", "output", "priced"), tuple(rows), left=3,
+        f"Models: parameters with the kind of their source, {'tokens of training, ' * trained}and "
+        "the price per million tokens, in dollars, as of its date.",
+        ("model", "parameters", "size is", *["trained on"] * trained, "input", "output", "priced"),
+        tuple(rows), left=3,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from deltascale.analysis import BenchmarkScore, CellResult, Finding, Results
 from deltascale.analysis.generalisation import task_kind
 from deltascale.analysis.results import ALL_DATASETS
+from deltascale.catalog import training_flops
 from deltascale.records import Cell, Estimate
 from deltascale.report.page.transcripts import Examples
 from deltascale.report.tables import size_text
@@ -158,6 +159,7 @@ def _names(results: Results, index: Index) -> dict[str, object]:
                 "low": None if size is None else size.low,
                 "high": None if size is None else size.high,
                 "active": None if size is None else size.active,
+                "flops": None if size is None else training_flops(size),
                 "source": "unknown" if size is None else size.source,
                 "price": None if one is None else one.price.output_nusd_per_ktok / 1e6,
             }

@@ -283,7 +283,7 @@
     scaling() {
       const d = chosen("scaling"), xs = valueOf("x"), ys = valueOf("y"), each = valueOf("forms") === "all";
       const all = datasets[d].name === "all datasets";
-      const place = (m) => (xs === "n" ? models[m].n : xs === "active" ? models[m].active ?? models[m].n : models[m].price);
+      const place = (m) => (xs === "n" ? models[m].n : xs === "active" ? models[m].active ?? models[m].n : xs === "flops" ? models[m].flops : models[m].price);
       const own = cells.filter((c) => passes(all ? c.at : [c.at[0], -1, c.at[2]], c.t) && !c.gate && !c.withheld && c[ys][0] !== null && (all || c.at[1] === d));
       // Over all datasets a mark with an interval is a model's mean; the cells it is made of are hollow.
       const means = all && ys === "delta" ? data.means.filter((c) => passes(c.at, c.t) && c.delta[0] !== null) : [];
@@ -311,7 +311,7 @@
         const hatched = [...(below.length ? [[domain[0], Math.max(...below)]] : []), ...(above.length ? [[Math.min(...above), domain[1]]] : [])];
         return {
           title: titleOf(part[0].at[2], part[0].t), height: 270, lines, bands, hatched,
-          x: { kind: "log", domain, wide: 56, format: xs === "price" ? dollars : count, label: { n: "parameters", active: "active parameters", price: "dollars per million tokens out" }[xs] },
+          x: { kind: "log", domain, wide: 56, format: xs === "price" ? dollars : xs === "flops" ? (v) => v.toExponential(0) : count, label: { n: "parameters", active: "active parameters", flops: "training FLOPs", price: "dollars per million tokens out" }[xs] },
           y: { kind: "linear", domain: tall, zero: ys === "delta", format: (v) => minus((100 * v).toFixed(0)) },
           marks: part.filter((c) => place(c.at[0]) > 0 || (xs === "n" && models[c.at[0]].low)).map((c) => {
             const one = models[c.at[0]], guess = xs === "n" && one.n === null;

@@ -232,11 +232,13 @@ def flips(results: Results) -> Html:
 
 def scaling(results: Results) -> Html:
     ladder = rungs(results)
+    trained = any(one.size.training_tokens for one in results.study.models)
     said = [_claim(one.protocol, one.temperature, results) for one in results.claims]
     parts: list[Node] = [listed(said, class_="claims")] if said else []
     controls = [
         _control("scaling", "Dataset", ()),
         _control("x", "Horizontal", (("n", "parameters"), ("active", "active parameters"),
+                                     *[("flops", "training FLOPs")] * trained,
                                      ("price", "price of output"))),
         _control("y", "Vertical", (("delta", "change of accuracy"), ("first", "first accuracy"),
                                    ("last", "last accuracy"))),
