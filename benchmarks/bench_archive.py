@@ -59,7 +59,7 @@ def _table(directory: Path, *, settings: object) -> None:
 
 
 def _step(job: dict[str, str]) -> None:
-    from deltascale import conduct
+    from deltascale import assess
     from deltascale.archive.pack import pack
     from deltascale.archive.verify import verify
     from deltascale.datasets import Cache
@@ -69,7 +69,7 @@ def _step(job: dict[str, str]) -> None:
     if job["step"] == "make":
         _make(directory, int(job["samples"]))
     elif job["step"] == "analyse":
-        conduct.analyze(directory)
+        assess.analyze(directory)
     elif job["step"] == "verify":
         report = verify(target, analyze=_table)
         if not report.holds:

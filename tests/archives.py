@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from deltascale import conduct, engine, ledger, study
+from deltascale import assess, conduct, engine, ledger, study
 from deltascale.analysis import Settings
 from deltascale.archive import container, lock
 from deltascale.archive.pack import pack
@@ -71,19 +71,19 @@ def had(
             )
 
     asyncio.run(run())
-    conduct.analyze(directory, settings=FEW)
+    assess.analyze(directory, settings=FEW)
     return directory
 
 
 def packed(directory: Path, target: Path, **options: object) -> Path:
     """A pack of the study; verified only where `check` is given."""
     chosen: dict[str, object] = {"environ": {}, "check": False, **options}
-    pack(directory, target, analyze=conduct.analyze, cache=Cache(directory), **chosen)  # type: ignore[arg-type]
+    pack(directory, target, analyze=assess.analyze, cache=Cache(directory), **chosen)  # type: ignore[arg-type]
     return target
 
 
 def proved(path: Path) -> Report:
-    return verify(path, analyze=conduct.analyze)
+    return verify(path, analyze=assess.analyze)
 
 
 def failed(path: Path) -> list[str]:

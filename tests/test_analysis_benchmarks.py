@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from deltascale import analysis, conduct, ledger, scorers
+from deltascale import analysis, assess, ledger, scorers
 from deltascale.analysis import Results
 from deltascale.datasets import Cache, load
 from deltascale.records import DatasetSpec, Item, Reply, Request, Study, Usage
@@ -96,7 +96,7 @@ def superglue(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def answers(directory: Path, turn: int) -> list[tuple[Item, str | None]]:
-    found, _ = conduct.frames(directory)
+    found, _ = assess.frames(directory)
     (spec,) = found.datasets
     items = load(spec, items=None, seed=found.seed, cache=Cache(directory)).items
     with ledger.read(directory / "ledger.db") as book:
@@ -167,7 +167,7 @@ def test_a_pack_without_the_texts_gives_the_same_table(superglue: Path, tmp_path
 
 
 def test_strata_weigh_up_to_the_accuracy(superglue: Path) -> None:
-    found, frames = conduct.frames(superglue)
+    found, frames = assess.frames(superglue)
     own = replace(found, datasets=(replace(found.datasets[0], scorer="exact"),))
     results: Results = analysis.analyse(frames, own, settings=archives.FEW)
     cell = next(one for one in results.cells if one.cell.protocol == "review")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deltascale import conduct, datasets, study
+from deltascale import assess, conduct, datasets, study
 from deltascale.archive import container, identity, lock
 from deltascale.archive import pack as packing
 from deltascale.archive.verify import Report
@@ -108,7 +108,7 @@ def run(directory: Path, cache: Cache, specs: tuple[DatasetSpec, ...], *, asks: 
             tell=lambda _: None,
         )
     assert (progress.n_calls > 0) == asks
-    conduct.analyze(directory, settings=archives.FEW)
+    assess.analyze(directory, settings=archives.FEW)
     return directory
 
 
@@ -136,7 +136,7 @@ def packed(directory: Path, target: Path, cache: Cache, **options: object) -> Pa
     packing.pack(
         directory,
         target,
-        analyze=conduct.analyze,
+        analyze=assess.analyze,
         cache=cache,
         environ={},
         **options,  # type: ignore[arg-type]

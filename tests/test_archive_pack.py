@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from deltascale import conduct, ledger, providers, scorers, study
+from deltascale import assess, conduct, ledger, providers, scorers, study
 from deltascale.archive import compare, container, document, items, lock, snapshot
 from deltascale.datasets.toolqa import agent
 from deltascale.errors import LedgerMistake, MissingExtra, Mistake
@@ -446,7 +446,7 @@ def cut_off(small: Path, directory: Path, *keys: str) -> Path:
     for at, key in enumerate(keys, 1):
         row = f"x'{key}', 'sim-1b', {at}000000, {at}.0"
         archives.executed(f"INSERT INTO reservations VALUES({row})")(directory)
-    conduct.analyze(directory, settings=archives.FEW)
+    assess.analyze(directory, settings=archives.FEW)
     return directory
 
 
@@ -517,7 +517,7 @@ def test_samples_verify_as_they_ended_whatever_else_became_of_their_call(
                 "INSERT INTO failures(key,model,kind,failure,cost_nusd,at) VALUES(?,?,?,?,0,0)",
                 (key, "sim-1b", kind, blob),
             )
-    conduct.analyze(directory, settings=archives.FEW)
+    assess.analyze(directory, settings=archives.FEW)
     assert archives.failed(archives.packed(directory, tmp_path / "pack.zip")) == []
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from deltascale import conduct
+from deltascale import assess
 from deltascale.analysis import Audited
 from deltascale.cli import cli
 from deltascale.datasets import Cache
@@ -31,7 +31,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def audited(directory: Path, n: int = 10) -> tuple[tuple[Audited, ...], int, int]:
-    return conduct.audited(directory, n_flips=n, cache=Cache(directory))
+    return assess.audited(directory, n_flips=n, cache=Cache(directory))
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -69,7 +69,7 @@ def test_a_sheet_tells_nothing_but_two_replies(study: Path) -> None:
 
 
 def test_a_reader_who_agrees_confirms_every_flip(study: Path) -> None:
-    before = {one.cell: one for one in conduct.analyze(study, settings=archives.FEW).cells}
+    before = {one.cell: one for one in assess.analyze(study, settings=archives.FEW).cells}
     audited(study, 50)
     filled(study, lambda n, row, right: right)
     made, n_rows, n_judged = audited(study)
@@ -83,7 +83,7 @@ def test_a_reader_who_agrees_confirms_every_flip(study: Path) -> None:
         counts = one.fixed_audited, one.broken_audited
         assert counts == (one.fixed_confirmed, one.broken_confirmed)
         assert list(counts) == flips[one.protocol], "50 are more than there are"
-    results = conduct.analyze(study, settings=archives.FEW)
+    results = assess.analyze(study, settings=archives.FEW)
     left = [one for one in results.sensitivity if one.quantity == "delta_audited"]
     assert len(left) == 4
     for row in left:
@@ -102,7 +102,7 @@ def test_flips_that_are_none_shrink_the_delta(study: Path) -> None:
     filled(study, fill)
     made, n_rows, n_judged = audited(study)
     assert n_judged == n_rows - n_rows // 5
-    results = conduct.analyze(study, settings=archives.FEW)
+    results = assess.analyze(study, settings=archives.FEW)
     assert results.settings.audit == made
     assert [one.about for one in results.warnings if one.code == "audit"] == ["critique", "review"]
     by_protocol = {one.protocol: one for one in made}
@@ -125,7 +125,7 @@ def test_flips_that_are_none_shrink_the_delta(study: Path) -> None:
 def test_a_pack_has_the_same_tables_without_the_sheet(study: Path, tmp_path: Path) -> None:
     audited(study)
     filled(study, lambda n, row, right: ("yes", "yes") if n % 2 else right)
-    conduct.analyze(study, settings=archives.FEW)
+    assess.analyze(study, settings=archives.FEW)
     pack = archives.packed(study, tmp_path / "study.zip")
     assert archives.proved(pack).holds
     assert "audit.csv" not in archives.contents(pack, tmp_path)
@@ -143,7 +143,7 @@ def test_a_half_filled_row_is_one_line(study: Path, a: str, b: str, told: str) -
     audited(study)
     filled(study, lambda n, row, right: (a, b) if n == 0 else ("", ""))
     with pytest.raises(Mistake, match=told):
-        conduct.analyze(study, settings=archives.FEW)
+        assess.analyze(study, settings=archives.FEW)
 
 
 def test_a_sheet_of_another_study_is_refused(study: Path) -> None:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from deltascale import catalog
 from deltascale.errors import CatalogMistake
 from deltascale.records import Size
-from deltascale.report.tables import size_text
+from deltascale.report.wording import size_text
 
 TODAY = date(2026, 11, 21)
 EVERY = {model.id: model for model in catalog.models()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deltascale import conduct
+from deltascale import assess
 from deltascale.analysis import Results
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.errors import MissingExtra
@@ -24,7 +24,7 @@ HOSTILE = "$\\nosuch{$ <script>\x1b[31m\u202egpj.x\u2066 模型 " + "w" * 200
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return conduct.analyze(tiny.run(tmp_path_factory.mktemp("tiny"), items=40))
+    return assess.analyze(tiny.run(tmp_path_factory.mktemp("tiny"), items=40))
 
 
 def only(kind: str, about: str = "demo-sums"):
@@ -141,7 +141,7 @@ def test_over_all_datasets_the_means_have_the_intervals(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra `figures` is not installed")
     from matplotlib.figure import Figure
 
-    two = conduct.analyze(
+    two = assess.analyze(
         tiny.run(tmp_path / "two", items=12, datasets=("demo-sums", "demo-choices"))
     )
     means = {
@@ -182,7 +182,7 @@ def test_a_refused_fit_says_why_in_the_panel(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra `figures` is not installed")
     from matplotlib.figure import Figure
 
-    three = conduct.analyze(tiny.run(tmp_path / "three", tiny.THREE, items=8))
+    three = assess.analyze(tiny.run(tmp_path / "three", tiny.THREE, items=8))
     picture = next(p for p in figures.pictures(three) if p.kind == "scaling")
     axes = Figure().subplots()
     picture.panels[0][1](axes)

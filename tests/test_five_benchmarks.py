@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from deltascale import conduct, datasets, study
+from deltascale import assess, conduct, datasets, study
 from deltascale.analysis import Results, Settings
 from deltascale.analysis.results import CellResult
 from deltascale.datasets import Cache, gsm8k, humaneval, toolqa
@@ -244,7 +244,7 @@ def had(text: str, directory: Path, cache: Cache) -> Results:
             tell=lambda _: None,
         )
     assert progress.n_calls == 0
-    return conduct.analyze(directory, settings=FEW)
+    return assess.analyze(directory, settings=FEW)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deltascale import conduct
+from deltascale import assess
 from deltascale.analysis import Results
 from deltascale.cli import cli
 from deltascale.errors import MissingExtra, Mistake
@@ -57,7 +57,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(study: Path) -> Results:
-    return conduct.analyze(study)
+    return assess.analyze(study)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def record(study: Path) -> Record:
 @pytest.fixture(scope="module")
 def null(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Record]:
     directory = tiny.run(tmp_path_factory.mktemp("null"), tiny.THREE, items=8)
-    return conduct.analyze(directory), paper.read(directory / "lock.json")
+    return assess.analyze(directory), paper.read(directory / "lock.json")
 
 
 def spoken(section: Section) -> str:
@@ -239,7 +239,7 @@ def test_means_over_datasets_have_a_table_and_a_method(
 ) -> None:
     assert "deltas-all" not in {sheet.name for sheet in latex.sheets(results)}
     assert "Satterthwaite" not in by_title(paper.compose(results, record))["Methodology"]
-    two = conduct.analyze(
+    two = assess.analyze(
         tiny.run(tmp_path / "two", items=10, datasets=("demo-sums", "demo-choices"))
     )
     (sheet,) = [one for one in latex.sheets(two) if one.name == "deltas-all"]

@@ -1,7 +1,7 @@
-"""A study in its directory: prepared, locked, run or resumed, and analysed.
+"""A study in its directory: prepared, locked, run or resumed.
 
-The directory holds `study.yaml`, `lock.json`, `ledger.db` and `results/`. This is the one module
-that knows them all; the command line calls it and prints.
+The directory holds `study.yaml`, `lock.json` and `ledger.db`; what becomes of them is for `assess`.
+Nothing here computes an estimate, so that a run starts at once.
 """
 
 from __future__ import annotations
@@ -15,51 +15,22 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from deltascale import (
-    analysis,
-    audit,
-    datasets,
-    engine,
-    frame,
-    ledger,
-    protocols,
-    providers,
-    scorers,
-)
+from deltascale import datasets, engine, ledger, protocols, providers, scorers
 from deltascale import study as study_file
-from deltascale.analysis import Audited, Results, Settings, arms, power
-from deltascale.archive import document, lock, pack
+from deltascale.archive import document, lock
 from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
 from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissing
 from deltascale.forecast import Forecast, forecast
-from deltascale.frame import Frame
 from deltascale.ledger import Ledger, Status
 from deltascale.plan import Plan
-from deltascale.records import Cell, ModelSpec, Sample, Study, UseTool
-from deltascale.report import tables
+from deltascale.records import ModelSpec, Sample, Study, UseTool
 from deltascale.sandbox import Backend, choose_backend
-from deltascale.scorers import code
 
-__all__ = [
-    "AUDIT",
-    "LEDGER",
-    "RESULTS",
-    "analyze",
-    "audited",
-    "estimate",
-    "frames",
-    "page",
-    "power_rows",
-    "prepare",
-    "run",
-    "status",
-]
+__all__ = ["LEDGER", "STUDY", "estimate", "prepare", "run", "status"]
 
-AUDIT = "audit.csv"
 LEDGER = "ledger.db"
 STUDY = "study.yaml"
-RESULTS = "results"
 
 
 def prepare(study: Study, *, cache: datasets.Cache, environ: Mapping[str, str]) -> Plan:
@@ -180,6 +151,8 @@ def _with_tools(
         if made is not None:
             tools[name] = made
         if judges[name].name == "code":
+            from deltascale.scorers import code
+
             backend = choose_backend(unsafe=unsafe_code)
             judges[name] = code.scorer(backend)
             tools[name] = _examples(backend)
@@ -187,6 +160,8 @@ def _with_tools(
 
 
 def _examples(backend: Backend) -> ToolRunner:
+    from deltascale.scorers import code
+
     async def run_examples(sample: Sample, uses: tuple[UseTool, ...]) -> str:
         return await asyncio.to_thread(
             code.run_examples, sample.item, uses[-1].arguments, backend=backend
@@ -276,89 +251,4 @@ def status(directory: Path) -> tuple[Study, Status]:
     Raises Mistake or LedgerMistake where there is none.
     """
     with ledger.read(directory / LEDGER) as book:
-        return _locked(directory).study, book.status()
-
-
-def analyze(
-    directory: Path,
-    *,
-    settings: Settings | None = None,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Results:
-    """Estimate everything from the ledger and write `results/`: the same ledger and settings give
-    the same bytes. `tell` prints one line. Raises Mistake where there is no study."""
-    study, loaded = frames(directory)
-    chosen = settings or Settings()
-    with ledger.read(directory / LEDGER) as book:
-        spent = book.spent()
-        if (directory / AUDIT).is_file():
-            found, _, _ = audit.judged(directory / AUDIT, book, _ungated(study, loaded))
-            chosen = dataclasses.replace(chosen, audit=found)
-    results = analysis.analyse(loaded, study, spent=spent, settings=chosen)
-    said = tables.write_results(directory / RESULTS, results)
-    if said:
-        tell(said)
-    return results
-
-
-def frames(directory: Path) -> tuple[Study, tuple[Frame, ...]]:
-    """The study as locked and all that is on record of it. Raises Mistake where there is none."""
-    study = _locked(directory).study
-    with ledger.read(directory / LEDGER) as book:
-        return study, frame.load(book)
-
-
-def audited(
-    directory: Path, *, n_flips: int, cache: datasets.Cache
-) -> tuple[tuple[Audited, ...], int, int]:
-    """Write the sheet of flips to be judged, `audit.csv`, unless it is there; what it says, its
-    rows, and how many are filled in.
-
-    Raises Mistake where there is no study or nothing flipped, and for a sheet that can't be read.
-    """
-    path = directory / AUDIT
-    study, loaded = frames(directory)
-    cells = _ungated(study, loaded)
-    with ledger.read(directory / LEDGER) as book:
-        if not path.exists():
-            locked = _locked(directory)
-            items = {
-                (name, item.id): item
-                for name in locked.datasets
-                for item in pack.locked_items(name, locked, cache)
-            }
-            rows = audit.sheet(book, cells, lambda cell, name: items[cell.dataset, name],
-                               n_flips=n_flips)  # fmt: skip
-            if not rows:
-                raise Mistake("no answer flipped: there is nothing to audit", where=str(directory))
-            tables.write_csv(path, rows)
-        return audit.judged(path, book, cells)
-
-
-def _ungated(study: Study, loaded: Sequence[Frame]) -> list[Cell]:
-    return [arm.cell for arm in arms.arms(loaded, study) if not arm.gate and not arm.withheld]
-
-
-def page(results: Results, directory: Path) -> Path:
-    """Write the page to explore, `report/index.html`; its path."""
-    from deltascale.report.page import build
-
-    ledger_file, lock_file = directory / LEDGER, directory / lock.FILE
-    return build(results, directory / "report", ledger_file=ledger_file, lock_file=lock_file)
-
-
-def power_rows(directory: Path, results: Results) -> tuple[power.PowerRow, ...]:
-    """What a study like this one could see, taking it as a pilot; nothing is simulated."""
-    n_tests = max((one.family_size for one in results.cells), default=0)
-    design = power.Design(n_tests=max(1, n_tests), simulations=1)  # no simulated row is shown
-    study, loaded = frames(directory)
-    return power.pilot(loaded, study, design=design)
-
-
-def _locked(directory: Path) -> lock.Lock:
-    found = lock.read(directory)
-    if found is None:
-        raise Mistake(
-            "there is no study here", where=str(directory), remedy="run one with --out here first"
-        )
-    return found
+        return lock.required(directory).study, book.status()

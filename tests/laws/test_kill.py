@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from deltascale import conduct, engine, ledger, study
+from deltascale import assess, conduct, engine, ledger, study
 from deltascale.analysis import Settings
 from deltascale.datasets import Cache
 from deltascale.engine import Progress
@@ -140,7 +140,7 @@ async def _scenario(folder: Path, n_kills: int, seed: int) -> None:
     async with Server() as server:
         (folder / "study.yaml").write_text(STUDY.format(base_url=server.base_url, budget=1000))
         assert await _run_here(folder, folder / "unbroken") == 0
-        conduct.analyze(folder / "unbroken", settings=FEW)
+        assess.analyze(folder / "unbroken", settings=FEW)
         assert server.billed_nusd == _spent(folder / "unbroken").spent_nusd
         n_whole = len(server.asked)
         kills = 0
@@ -160,7 +160,7 @@ async def _scenario(folder: Path, n_kills: int, seed: int) -> None:
                 if ended == 0:
                     break
                 kills += 1
-            conduct.analyze(out, settings=FEW)
+            assess.analyze(out, settings=FEW)
             assert _estimates(out) == _estimates(folder / "unbroken")
 
 

@@ -38,6 +38,7 @@ __all__ = [
     "make",
     "merge",
     "read",
+    "required",
     "write",
 ]
 
@@ -154,6 +155,16 @@ def read(directory: Path) -> Lock | None:
             f"the lock has format {found.format}, this deltascale reads {FORMAT}",
             where=str(path),
             remedy="use the deltascale that wrote it, or a newer one",
+        )
+    return found
+
+
+def required(directory: Path) -> Lock:
+    """The directory's lock. Raises Mistake where there is none."""
+    found = read(directory)
+    if found is None:
+        raise Mistake(
+            "there is no study here", where=str(directory), remedy="run one with --out here first"
         )
     return found
 

@@ -94,7 +94,7 @@ class _Said(msgspec.Struct, frozen=True):
 
 
 def verify(path: Path, *, analyze: Analyze) -> Report:
-    """Verify a pack; `analyze` is `conduct.analyze`, or does the same.
+    """Verify a pack; `analyze` is `assess.analyze`, or does the same.
 
     Raises Mistake, with one line, for a file that is no pack or could do harm.
     """

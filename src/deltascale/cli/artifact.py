@@ -26,14 +26,14 @@ __all__ = ["diff", "pack", "verify"]
 @click.option("--without-text", is_flag=True, help="Leave out texts whose licence is not open.")
 def pack(directory: Path, target: Path, **options: Any) -> None:
     """A study as one file that anybody can verify."""
-    from deltascale import conduct
+    from deltascale import assess
     from deltascale.archive import pack
 
     environ = environment()
     manifest, report = pack.pack(
         directory,
         target,
-        analyze=conduct.analyze,
+        analyze=assess.analyze,
         cache=cache(environ),
         environ=environ,
         **options,
@@ -53,10 +53,10 @@ def pack(directory: Path, target: Path, **options: Any) -> None:
 @json_option
 def verify(file: Path, as_json: bool) -> None:
     """Check a pack: every byte, every sample, every table; offline, without keys or models."""
-    from deltascale import conduct
+    from deltascale import assess
     from deltascale.archive.verify import verify
 
-    report = verify(file, analyze=conduct.analyze)
+    report = verify(file, analyze=assess.analyze)
     if as_json:
         print_json(report)
     else:

@@ -12,7 +12,7 @@ from deltascale.errors import Mistake
 
 if TYPE_CHECKING:
     from deltascale.records import Study
-    from deltascale.report.tables import Row
+    from deltascale.report.wording import Row
 
 __all__ = [
     "RUNS",
@@ -82,18 +82,18 @@ def warn(study: Study, loaded: Iterable[Any] = ()) -> None:
 
 
 def analyzed(out: Path, *, as_json: bool, **options: Any) -> Any:
-    from deltascale import conduct
+    from deltascale import assess
     from deltascale.report import tables
 
     settings = settings_from(options)
-    results = conduct.analyze(out, settings=settings, tell=lambda line: click.echo(line, err=True))
+    results = assess.analyze(out, settings=settings, tell=lambda line: click.echo(line, err=True))
     if as_json:
         print_json(list(tables.delta_rows(results.cells)))
     else:
         from deltascale.report import terminal
 
         terminal.show_results(terminal.console(), results)
-        click.echo(f"tables: {out / conduct.RESULTS}")
+        click.echo(f"tables: {out / assess.RESULTS}")
     return results
 
 

@@ -43,12 +43,12 @@ def audit(directory: Path, flips: int) -> None:
     Fill its last two columns with yes or no, in a spreadsheet or an editor; `analyze` then says how
     many flips are none, and what is left of each delta. A sheet that is there is never overwritten.
     """
-    from deltascale import conduct
+    from deltascale import assess
 
     if flips < 1:
         raise Mistake(f"{flips} flips", where="--flips", remedy="ask for at least 1")
-    made, n_rows, n_judged = conduct.audited(directory, n_flips=flips, cache=cache(environment()))
-    click.echo(f"{directory / conduct.AUDIT}: {n_judged} of {n_rows} flips are judged")
+    made, n_rows, n_judged = assess.audited(directory, n_flips=flips, cache=cache(environment()))
+    click.echo(f"{directory / assess.AUDIT}: {n_judged} of {n_rows} flips are judged")
     for one in made:
         n = one.fixed_audited + one.broken_audited
         confirmed = one.fixed_confirmed + one.broken_confirmed
@@ -94,19 +94,19 @@ def report(directory: Path) -> None:
 
     With the settings of the last `analyze`, or the usual ones.
     """
-    from deltascale import conduct
+    from deltascale import assess
     from deltascale.archive import verify
     from deltascale.errors import MissingExtra
     from deltascale.report import figures, latex
 
-    settings = verify.settings_in(directory / conduct.RESULTS)
-    results = conduct.analyze(directory, settings=settings)
+    settings = verify.settings_in(directory / assess.RESULTS)
+    results = assess.analyze(directory, settings=settings)
     folder = directory / "report"
-    click.echo(f"page: {conduct.page(results, directory)}")
+    click.echo(f"page: {assess.page(results, directory)}")
     latex.write(results, folder / "tables")
     click.echo(f"tables: {folder / 'tables'}")
     try:
-        power = conduct.power_rows(directory, results)
+        power = assess.power_rows(directory, results)
         figures.draw(results, folder / "figures", power=power)
     except MissingExtra as missing:
         click.echo(f"no figures: {missing}", err=True)
@@ -122,14 +122,14 @@ def paper(directory: Path, anonymous: bool) -> None:
 
     With the settings of the last `analyze`, or the usual ones. It is written anew each time.
     """
-    from deltascale import conduct
+    from deltascale import assess
     from deltascale.archive import lock, verify
     from deltascale.report import paper
 
     record = paper.read(directory / lock.FILE)
-    settings = verify.settings_in(directory / conduct.RESULTS)
-    results = conduct.analyze(directory, settings=settings)
-    rows = conduct.power_rows(directory, results)
+    settings = verify.settings_in(directory / assess.RESULTS)
+    results = assess.analyze(directory, settings=settings)
+    rows = assess.power_rows(directory, results)
     folder = directory / "paper"
     paper.write(results, record, folder, anonymous=anonymous, power=rows)
     click.echo(f"paper: {folder / 'paper.pdf'}; its LaTeX source: {folder / 'paper.tex'}")
@@ -145,7 +145,7 @@ def advise(
     directory: Path, model: str | None, dataset: str | None, worth: float | None, as_json: bool
 ) -> None:
     """Correct or not, by which protocol, at what gain and cost, and how sure."""
-    from deltascale import analysis, conduct
+    from deltascale import analysis, assess
     from deltascale.report import advice, terminal
 
     if worth is not None and not 0 < worth < float("inf"):
@@ -155,7 +155,7 @@ def advise(
             remedy="write dollars: 0.1",
         )
     settings = settings_from({"worth": () if worth is None else (worth,)})
-    study, frames = conduct.frames(directory)
+    study, frames = assess.frames(directory)
     results = analysis.analyse(frames, study, settings=settings)
     made = advice.advise(results, model=model, dataset=dataset, usd_per_right_answer=worth)
     rules = advice.guidelines(results)
@@ -198,9 +198,9 @@ def _power_rows(pilot: Path | None, options: dict[str, Any]) -> Any:
         items=options["items"],
     )
     if pilot is not None:
-        from deltascale import conduct
+        from deltascale import assess
 
-        study, frames = conduct.frames(pilot)
+        study, frames = assess.frames(pilot)
         return power.pilot(frames, study, design=design)
     if given == {"delta", "flips"}:
         fixed = (shares["flips"] + shares["delta"]) / 2

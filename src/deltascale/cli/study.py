@@ -43,9 +43,9 @@ def demo(out: Path, seed: int, items: int, as_json: bool) -> None:
     _run((study,), out, {}, quiet=as_json)
     results = analyzed(out, as_json=as_json)
     if not as_json:
-        from deltascale import conduct
+        from deltascale import assess
 
-        click.echo(f"page: {conduct.page(results, out)}")
+        click.echo(f"page: {assess.page(results, out)}")
         click.echo(str(demo.agreement(results.cells)))
 
 

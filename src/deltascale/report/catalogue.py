@@ -10,8 +10,8 @@ from rich.markup import escape
 from deltascale import catalog, datasets
 from deltascale.datasets import Loaded
 from deltascale.errors import DatasetMistake
-from deltascale.report.tables import Row, Value, size_text
 from deltascale.report.terminal import console, table
+from deltascale.report.wording import Row, Value, size_text
 
 __all__ = [
     "dataset_rows",

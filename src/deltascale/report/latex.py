@@ -24,6 +24,7 @@ from deltascale.report.wording import (
     p_text,
     percent,
     short,
+    size_text,
 )
 
 __all__ = [
@@ -236,7 +237,7 @@ def _models(results: Results) -> Sheet:
         rows.append(
             (
                 model.id,
-                tables.size_text(size).replace("-", "–") + active,
+                size_text(size).replace("-", "–") + active,
                 size.source,
                 *[count(size.training_tokens)] * trained,
                 dollars(price.input_nusd_per_ktok / 1e6),

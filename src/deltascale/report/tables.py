@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
@@ -26,10 +25,10 @@ from deltascale.analysis import (
 )
 from deltascale.analysis.power import PowerRow
 from deltascale.forecast import SCENARIOS, Forecast
-from deltascale.records import Cell, Estimate, Size
+from deltascale.records import Cell, Estimate
+from deltascale.report.wording import Row, Value
 
 __all__ = [
-    "Row",
     "benchmark_rows",
     "claim_rows",
     "delta_rows",
@@ -41,16 +40,11 @@ __all__ = [
     "prediction_rows",
     "result_tables",
     "scaling_rows",
-    "size_text",
     "turn_rows",
     "warning_rows",
     "write_csv",
     "write_results",
 ]
-
-Value: TypeAlias = str | int | float | None
-Row: TypeAlias = Mapping[str, Value]
-"""Column → value; None is an empty field: not estimable, or not applicable."""
 
 
 def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
@@ -412,22 +406,6 @@ def _put(path: Path, content: bytes) -> None:
     part = path.with_suffix(".part")
     part.write_bytes(content)
     part.replace(path)
-
-
-def size_text(size: Size) -> str:
-    """A parameter count as people write it; `?` where it is unknown, a range where estimated."""
-    if size.parameters is not None:
-        return _count(size.parameters)
-    if size.low is not None and size.high is not None:
-        return f"{_count(size.low)}-{_count(size.high)}?"
-    return "?"
-
-
-def _count(parameters: float) -> str:
-    for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if parameters >= 0.9995 * unit:  # what rounds up to the unit is said in it
-            return f"{parameters / unit:.3g}{name}"
-    return f"{parameters:.0f}"
 
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, Value]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -15,15 +16,16 @@ from rich.markup import escape as _without_markup
 from rich.table import Table
 from rich.text import Text
 
-from deltascale.analysis import Caveat, CellResult, Results, TurnResult
 from deltascale.carbon import Footprint
 from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Spent, Status
 from deltascale.records import Cell, Estimate, Study
-from deltascale.report import tables
-from deltascale.report.tables import Row, size_text
-from deltascale.report.wording import in_unit, visible
+from deltascale.report.wording import Row, in_unit, size_text, visible
+
+if TYPE_CHECKING:
+    # What shows a run has no need of what estimates, which takes longest to import.
+    from deltascale.analysis import Caveat, CellResult, Results, TurnResult
 
 __all__ = [
     "console",
@@ -189,6 +191,8 @@ def show_results(shown: Console, results: Results) -> None:
 
 def _show_benchmark(shown: Console, results: Results, dataset: str) -> None:
     """The benchmark's own scores of the whole, from turn 0 to the last turn."""
+    from deltascale.report import tables
+
     scores = tables.overall_scores(results, dataset)
     metrics = list(dict.fromkeys(one.metric for one in scores))
     if not metrics:

@@ -7,16 +7,22 @@ Every form has one place, so that page, advice and paper say a number alike.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import TypeAlias
 
-from deltascale.records import Estimate
+from deltascale.records import Estimate, Size
 
 __all__ = [
-    "count", "dollars", "estimate_text", "in_unit", "p_text", "percent", "points", "short",
-    "visible", "within",
+    "Row", "Value", "count", "dollars", "estimate_text", "in_unit", "p_text", "percent", "points",
+    "short", "size_text", "visible", "within",
 ]  # fmt: skip
 
 NONE = "—"
+
+Value: TypeAlias = str | int | float | None
+Row: TypeAlias = Mapping[str, Value]
+"""A row of a table: column → value; None is an empty field: not estimable, or not applicable."""
 
 
 def percent(share: float | None) -> str:
@@ -46,7 +52,7 @@ def count(parameters: float | None) -> str:
     if parameters is None:
         return NONE
     for unit, name in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if parameters >= unit:
+        if parameters >= 0.9995 * unit:  # what rounds up to the unit is said in it
             return f"{parameters / unit:.3g}{name}"
     return f"{parameters:.0f}"
 
@@ -56,6 +62,15 @@ def p_text(p: float | None) -> str:
     if p is None:
         return NONE
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def size_text(size: Size) -> str:
+    """A parameter count as people write it; `?` where it is unknown, a range where estimated."""
+    if size.parameters is not None:
+        return count(size.parameters)
+    if size.low is not None and size.high is not None:
+        return f"{count(size.low)}-{count(size.high)}?"
+    return "?"
 
 
 def short(model: str) -> str:

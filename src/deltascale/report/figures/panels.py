@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from deltascale.analysis import CellResult, Finding, Foretold, FormFit, FrontierPoint, TurnResult
 from deltascale.analysis.power import PowerRow
 from deltascale.records import Estimate, ModelSpec
-from deltascale.report.tables import size_text
+from deltascale.report.wording import size_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

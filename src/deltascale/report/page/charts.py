@@ -16,8 +16,7 @@ from deltascale.analysis.results import ALL_DATASETS
 from deltascale.catalog import training_flops
 from deltascale.records import Cell, Estimate
 from deltascale.report.page.transcripts import Examples
-from deltascale.report.tables import size_text
-from deltascale.report.wording import estimate_text, in_unit, p_text, short, visible
+from deltascale.report.wording import estimate_text, in_unit, p_text, short, size_text, visible
 
 __all__ = ["Index", "chart_data", "rungs", "speakable"]
 

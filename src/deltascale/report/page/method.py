@@ -12,8 +12,7 @@ from deltascale.ledger import Status
 from deltascale.records import ModelSpec
 from deltascale.report.page.inert import Html, Node, join, tag
 from deltascale.report.page.sections import listed, row, section, table
-from deltascale.report.tables import size_text
-from deltascale.report.wording import dollars, short, within
+from deltascale.report.wording import dollars, short, size_text, within
 
 __all__ = ["Locked", "health", "method"]
 

@@ -11,8 +11,7 @@ from deltascale.records import Cell
 from deltascale.report import guidelines
 from deltascale.report.page.charts import Index, rungs, speakable
 from deltascale.report.page.inert import Html, Node, join, tag
-from deltascale.report.tables import size_text
-from deltascale.report.wording import dollars, estimate_text, p_text, percent, short
+from deltascale.report.wording import dollars, estimate_text, p_text, percent, short, size_text
 
 __all__ = [
     "answer", "chart", "cost", "deltas", "examples", "flips", "lazy_table", "listed", "scaling",
