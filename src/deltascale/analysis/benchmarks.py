@@ -178,7 +178,7 @@ def _estimate(
         interval if n >= _ENOUGH else (np.nan, np.nan),
         n=n,
         n_missing=arm.n_missing,
-        method=f"bootstrap of {settings.replicates} replicates within strata, percentile",
+        method=f"bootstrap within strata, percentile, {settings.replicates} replicates",
         unit="per attempt" if "per attempt" in words else "share",
         level=settings.level,
     )
