@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -28,7 +29,8 @@ from deltascale import (
 )
 from deltascale import study as study_file
 from deltascale.analysis import Audited, Results, Settings, arms, power
-from deltascale.archive import document, lock, pack
+from deltascale.archive import document, inspect_log, lock, pack
+from deltascale.archive import export as exported
 from deltascale.conversation import ToolRunner
 from deltascale.engine import Progress, Watch
 from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissing
@@ -37,17 +39,19 @@ from deltascale.frame import Frame
 from deltascale.ledger import Ledger, Status
 from deltascale.plan import Plan
 from deltascale.records import Cell, ModelSpec, Sample, Study, UseTool
-from deltascale.report import tables
+from deltascale.report import files, tables
 from deltascale.sandbox import Backend, choose_backend
 from deltascale.scorers import code
 
 __all__ = [
     "AUDIT",
+    "EXPORT",
     "LEDGER",
     "RESULTS",
     "analyze",
     "audited",
     "estimate",
+    "export",
     "frames",
     "page",
     "power_rows",
@@ -57,6 +61,7 @@ __all__ = [
 ]
 
 AUDIT = "audit.csv"
+EXPORT = "export"
 LEDGER = "ledger.db"
 STUDY = "study.yaml"
 RESULTS = "results"
@@ -331,12 +336,58 @@ def audited(
                                n_flips=n_flips)  # fmt: skip
             if not rows:
                 raise Mistake("no answer flipped: there is nothing to audit", where=str(directory))
-            tables.write_csv(path, rows)
+            files.write_csv(path, rows)
         return audit.judged(path, book, cells)
 
 
 def _ungated(study: Study, loaded: Sequence[Frame]) -> list[Cell]:
     return [arm.cell for arm in arms.arms(loaded, study) if not arm.gate and not arm.withheld]
+
+
+def export(
+    directory: Path,
+    place: Path,
+    *,
+    to: Literal["csv", "parquet", "inspect"],
+    cache: datasets.Cache,
+    environ: Mapping[str, str],
+    tell: Callable[[str], None],
+    text: bool = True,
+) -> Iterator[tuple[Path, int]]:
+    """Write what is on record into the folder `place`: tables `turns` and `items`, or Inspect AI's
+    logs in its folder `inspect`. Yields each file as it is done, with its rows or samples.
+
+    `text` False leaves answers, replies and targets out of tables. `tell` prints one line.
+
+    Raises Mistake where there is no study, nothing is on record, or the place can't be written, and
+    MissingExtra for Parquet without the extra `tables`.
+    """
+    locked = _locked(directory)
+    with ledger.read(directory / LEDGER) as book:
+        found = exported.record(directory, book, locked, cache=cache, environ=environ, tell=tell)
+        if found.is_empty:
+            raise Mistake(
+                "nothing is on record yet", where=str(directory), remedy="run the study first"
+            )
+        try:
+            if to == "inspect":
+                (place / to).mkdir(parents=True, exist_ok=True)
+                yield from inspect_log.write(found, place / to)
+                return
+            place.mkdir(parents=True, exist_ok=True)
+            write = files.write_csv if to == "csv" else files.write_parquet
+            columns = exported.turn_columns(book, text=text)
+            path = place / f"turns.{to}"
+            yield path, write(path, exported.turn_rows(found, columns), columns=columns)
+            columns = exported.item_columns(text=text)
+            path = place / f"items.{to}"
+            yield path, write(path, exported.item_rows(found, columns), columns=columns)
+        except OSError as error:
+            raise Mistake(
+                f"it can't be written ({error.strerror or error})",
+                where=str(place),
+                remedy="choose another place with --out",
+            ) from None
 
 
 def page(results: Results, directory: Path) -> Path:

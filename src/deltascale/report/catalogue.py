@@ -10,7 +10,8 @@ from rich.markup import escape
 from deltascale import catalog, datasets
 from deltascale.datasets import Loaded
 from deltascale.errors import DatasetMistake
-from deltascale.report.tables import Row, Value, size_text
+from deltascale.report.files import Row, Value
+from deltascale.report.tables import size_text
 from deltascale.report.terminal import console, table
 
 __all__ = [

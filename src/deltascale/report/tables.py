@@ -1,13 +1,10 @@
-"""Estimates as rows of tidy tables, one value a column, and as CSV files."""
+"""Estimates as rows of tidy tables, one value a column, and as files."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import TypeAlias
 
 import msgspec
 
@@ -27,6 +24,7 @@ from deltascale.analysis import (
 from deltascale.analysis.power import PowerRow
 from deltascale.forecast import SCENARIOS, Forecast
 from deltascale.records import Cell, Estimate, Size
+from deltascale.report.files import Row, Value, whole, write_csv
 
 __all__ = [
     "Row",
@@ -44,13 +42,8 @@ __all__ = [
     "size_text",
     "turn_rows",
     "warning_rows",
-    "write_csv",
     "write_results",
 ]
-
-Value: TypeAlias = str | int | float | None
-Row: TypeAlias = Mapping[str, Value]
-"""Column → value; None is an empty field: not estimable, or not applicable."""
 
 
 def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
@@ -371,24 +364,6 @@ def write_results(folder: Path, results: Results) -> str:
     return "" if _write_parquet(folder, made) else _NO_PARQUET
 
 
-def write_csv(path: Path, rows: Iterable[Row], *, columns: Sequence[str] = ()) -> None:
-    """Write the rows, whole or not at all; without rows the file has `columns` as its header.
-
-    Numbers are written in full (`repr`), so that reading them back gives the same values.
-    """
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer: csv.DictWriter[str] | None = None
-        for row in rows:
-            if writer is None:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow({name: _inert(value) for name, value in row.items()})
-        if writer is None and columns:
-            csv.DictWriter(file, columns, lineterminator="\n").writeheader()
-    part.replace(path)
-
-
 def _write_parquet(folder: Path, made: Mapping[str, tuple[Row, ...]]) -> bool:
     try:
         import polars
@@ -406,9 +381,8 @@ def _write_parquet(folder: Path, made: Mapping[str, tuple[Row, ...]]) -> bool:
 
 
 def _put(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_bytes(content)
 
 
 def size_text(size: Size) -> str:
@@ -493,13 +467,3 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "claims": tuple(next(claim_rows([Claim("", 0.0, 0, "", "", "")]))),
 }
 """The header of a table without rows."""
-
-
-def _inert(value: Value) -> Value:
-    """A text that a spreadsheet would run as a formula is kept as text; a number is none."""
-    if not isinstance(value, str) or value[:1] not in ("=", "+", "-", "@", "\t", "\r"):
-        return value
-    return value if _NUMBER.fullmatch(value) else f"'{value}"
-
-
-_NUMBER = re.compile(r"[-+]\d+(\.\d+)?")
