@@ -93,7 +93,9 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--to", type=click.Choice(["csv", "parquet", "inspect"]), required=True)
+@click.option(
+    "--to", type=click.Choice(["csv", "parquet", "inspect"]), default="csv", show_default=True
+)
 @click.option("--out", "place", type=click.Path(path_type=Path), help="Default: DIRECTORY/export.")
 @click.option("--without-text", is_flag=True, help="No replies, answers or targets in tables.")
 def export(directory: Path, to: Any, place: Path | None, without_text: bool) -> None:
