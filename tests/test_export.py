@@ -249,9 +249,11 @@ def test_items_that_can_not_be_had_leave_their_targets_empty(
     try:
         _, told = export(directory, tmp_path / "after", "csv")
         _, again = export(directory, tmp_path / "after", "inspect")
+        _, nothing = export(directory, tmp_path / "bare", "csv", text=False)
     finally:
         away.rename(own)
     assert told == again
+    assert not nothing, "targets that are left out are not looked for"
     assert len(told.splitlines()) == 1
     assert told.startswith("mine: targets are left empty")
     before, after = (tmp_path / name / "turns.csv" for name in ("before", "after"))
@@ -412,6 +414,8 @@ def test_a_log_a_cell_with_every_sample(directory: Path, tmp_path: Path) -> None
             used = one["stats"]["model_usage"][cell.model]
             assert used["total_cost"] == pytest.approx(float(row["cost_usd"]))
             assert used["total_tokens"] == int(row["tokens_in"]) + int(row["tokens_out"])
+            assert used["input_tokens_cache_read"] > 0
+            assert used["input_tokens"] + used["input_tokens_cache_read"] == int(row["tokens_in"])
             tags = ["upper bound (oracle)"] if cell.protocol == "oracle" else []
             assert one["eval"]["tags"] == tags
             for sample, (item, epoch, turns) in zip(
