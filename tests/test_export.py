@@ -337,6 +337,23 @@ def test_what_breaks_off_leaves_what_was_there(to: str, tmp_path: Path) -> None:
     assert path.read_bytes() != b"before"
 
 
+@pytest.mark.parametrize("to", ["csv", "parquet"])
+def test_a_full_disk_is_an_error_of_the_disk(to: str, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="no limits of a file's size here")
+    if to == "parquet":
+        pytest.importorskip("polars", reason="the extra `tables` is not installed")
+    write = files.write_csv if to == "csv" else files.write_parquet
+    rows = [{"text": str(n) * 500} for n in range(2000)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write(tmp_path / "t", iter(rows), columns={"text": str})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """3,000 turns of 4 kB each."""

@@ -68,7 +68,7 @@ def whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1024
 """So many rows of a table are in memory while it is written as Parquet; also a row group."""
 
 
@@ -76,7 +76,7 @@ def write_parquet(path: Path, rows: Iterable[Row], *, columns: Mapping[str, type
     """Write the rows as they come, whole or not at all; returns how many. `columns` says of each
     whether it holds `str`, `int` or `float`. Texts are as they are: nothing runs them.
 
-    Raises MissingExtra without the extra `tables`.
+    Raises MissingExtra without the extra `tables`, OSError where it can't be written.
     """
     try:
         import polars
@@ -91,9 +91,20 @@ def write_parquet(path: Path, rows: Iterable[Row], *, columns: Mapping[str, type
             count += len(held)
             pieces.append(Path(folder) / f"{len(pieces)}.parquet")
             values = {name: [row[name] for row in held] for name in columns}
-            polars.DataFrame(values, schema=columns).write_parquet(pieces[-1])
-        polars.scan_parquet(pieces).sink_parquet(part, row_group_size=_ROWS_AT_ONCE)
+            with _disk_errors(polars.exceptions.ComputeError):
+                polars.DataFrame(values, schema=columns).write_parquet(pieces[-1])
+        with _disk_errors(polars.exceptions.ComputeError):
+            polars.scan_parquet(pieces).sink_parquet(part, row_group_size=_ROWS_AT_ONCE)
     return count
+
+
+@contextmanager
+def _disk_errors(kind: type[Exception]) -> Iterator[None]:
+    """An error of writing as what it is: polars has the kind of a wrong computation for it."""
+    try:
+        yield
+    except kind as error:
+        raise OSError(str(error)) from None
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
