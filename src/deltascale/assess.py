@@ -6,21 +6,34 @@ Asks no model. What runs a study is `conduct`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from deltascale import analysis, audit, datasets, frame, ledger
 from deltascale.analysis import Audited, Results, Settings, arms, power
-from deltascale.archive import lock, pack
+from deltascale.archive import export as exported
+from deltascale.archive import inspect_log, lock, pack
 from deltascale.conduct import LEDGER
 from deltascale.errors import Mistake
 from deltascale.frame import Frame
 from deltascale.records import Cell, Study
-from deltascale.report import tables
+from deltascale.report import files, tables
 
-__all__ = ["AUDIT", "RESULTS", "analyze", "audited", "frames", "page", "power_rows"]
+__all__ = [
+    "AUDIT",
+    "EXPORT",
+    "RESULTS",
+    "analyze",
+    "audited",
+    "export",
+    "frames",
+    "page",
+    "power_rows",
+]
 
 AUDIT = "audit.csv"
+EXPORT = "export"
 RESULTS = "results"
 
 
@@ -76,12 +89,58 @@ def audited(
                                n_flips=n_flips)  # fmt: skip
             if not rows:
                 raise Mistake("no answer flipped: there is nothing to audit", where=str(directory))
-            tables.write_csv(path, rows)
+            files.write_csv(path, rows)
         return audit.judged(path, book, cells)
 
 
 def _ungated(study: Study, loaded: Sequence[Frame]) -> list[Cell]:
     return [arm.cell for arm in arms.arms(loaded, study) if not arm.gate and not arm.withheld]
+
+
+def export(
+    directory: Path,
+    place: Path,
+    *,
+    to: Literal["csv", "parquet", "inspect"],
+    cache: datasets.Cache,
+    environ: Mapping[str, str],
+    tell: Callable[[str], None],
+    text: bool = True,
+) -> Iterator[tuple[Path, int]]:
+    """Write what is on record into the folder `place`: tables `turns` and `items`, or Inspect AI's
+    logs in its folder `inspect`. Yields each file as it is done, with its rows or samples.
+
+    `text` False leaves answers, replies and targets out of tables. `tell` prints one line.
+
+    Raises Mistake where there is no study, nothing is on record, or the place can't be written, and
+    MissingExtra for Parquet without the extra `tables`.
+    """
+    locked = lock.required(directory)
+    with ledger.read(directory / LEDGER) as book:
+        found = exported.record(directory, book, locked, cache=cache, environ=environ, tell=tell)
+        if found.is_empty:
+            raise Mistake(
+                "nothing is on record yet", where=str(directory), remedy="run the study first"
+            )
+        try:
+            if to == "inspect":
+                (place / to).mkdir(parents=True, exist_ok=True)
+                yield from inspect_log.write(found, place / to)
+                return
+            place.mkdir(parents=True, exist_ok=True)
+            write = files.write_csv if to == "csv" else files.write_parquet
+            columns = exported.turn_columns(book, text=text)
+            path = place / f"turns.{to}"
+            yield path, write(path, exported.turn_rows(found, columns), columns=columns)
+            columns = exported.item_columns(text=text)
+            path = place / f"items.{to}"
+            yield path, write(path, exported.item_rows(found, columns), columns=columns)
+        except OSError as error:
+            raise Mistake(
+                f"it can't be written ({error.strerror or error})",
+                where=str(place),
+                remedy="choose another place with --out",
+            ) from None
 
 
 def page(results: Results, directory: Path) -> Path:

@@ -58,6 +58,7 @@ _COMMANDS = (
     catalogue.models,
     catalogue.datasets,
     catalogue.doctor,
+    artifact.export,
     artifact.pack,
     artifact.verify,
     artifact.diff,

@@ -15,7 +15,7 @@ from deltascale.cli.options import (
 )
 from deltascale.errors import Mistake
 
-__all__ = ["diff", "pack", "verify"]
+__all__ = ["diff", "export", "pack", "verify"]
 
 
 @click.command()
@@ -89,6 +89,36 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
         click.echo(f"{one.path}: {before} | {after}")
     if not found:
         click.echo("nothing: the same study, and the same on record")
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--to", type=click.Choice(["csv", "parquet", "inspect"]), default="csv", show_default=True
+)
+@click.option("--out", "place", type=click.Path(path_type=Path), help="Default: DIRECTORY/export.")
+@click.option("--without-text", is_flag=True, help="No replies, answers or targets in tables.")
+def export(directory: Path, to: Any, place: Path | None, without_text: bool) -> None:
+    """What happened, for other tools: tables of every turn and item, or logs for Inspect AI.
+
+    csv and parquet: turns, one row a sample and turn, and items. inspect: one log a cell, for
+    `inspect view`. Nothing is downloaded or asked.
+    """
+    from deltascale import assess
+
+    if without_text and to == "inspect":
+        raise Mistake("a log is made of text", where="--without-text", remedy="use --to csv")
+    environ = environment()
+    for path, n in assess.export(
+        directory,
+        place or directory / assess.EXPORT,
+        to=to,
+        cache=cache(environ),
+        environ=environ,
+        tell=lambda line: click.echo(line, err=True),
+        text=not without_text,
+    ):
+        click.echo(f"{path}: {n:,} {'samples' if to == 'inspect' else 'rows'}")
 
 
 def _show_report(report: Any) -> None:

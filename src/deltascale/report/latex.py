@@ -14,7 +14,7 @@ from pathlib import Path
 from deltascale.analysis import CellResult, Finding, FormFit, Results
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.records import Estimate
-from deltascale.report import tables
+from deltascale.report import files, tables
 from deltascale.report.figures import file_names
 from deltascale.report.wording import (
     count,
@@ -88,7 +88,7 @@ def write(results: Results, directory: Path) -> tuple[Path, ...]:
             made.append(path)
         path = directory / f"{sheet.name}.csv"
         rows = [dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows]
-        tables.write_csv(path, rows, columns=sheet.columns)
+        files.write_csv(path, rows, columns=sheet.columns)
         made.append(path)
     return tuple(made)
 

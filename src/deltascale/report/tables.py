@@ -1,10 +1,8 @@
-"""Estimates as rows of tidy tables, one value a column, and as CSV files."""
+"""Estimates as rows of tidy tables, one value a column, and as files."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from deltascale.analysis import (
 from deltascale.analysis.power import PowerRow
 from deltascale.forecast import SCENARIOS, Forecast
 from deltascale.records import Cell, Estimate
+from deltascale.report.files import whole, write_csv
 from deltascale.report.wording import Row, Value
 
 __all__ = [
@@ -42,7 +41,6 @@ __all__ = [
     "scaling_rows",
     "turn_rows",
     "warning_rows",
-    "write_csv",
     "write_results",
 ]
 
@@ -368,24 +366,6 @@ def write_results(folder: Path, results: Results) -> str:
     return "" if _write_parquet(folder, made) else _NO_PARQUET
 
 
-def write_csv(path: Path, rows: Iterable[Row], *, columns: Sequence[str] = ()) -> None:
-    """Write the rows, whole or not at all; without rows the file has `columns` as its header.
-
-    Numbers are written in full (`repr`), so that reading them back gives the same values.
-    """
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8", newline="") as file:
-        writer: csv.DictWriter[str] | None = None
-        for row in rows:
-            if writer is None:
-                writer = csv.DictWriter(file, list(row), lineterminator="\n")
-                writer.writeheader()
-            writer.writerow({name: _inert(value) for name, value in row.items()})
-        if writer is None and columns:
-            csv.DictWriter(file, columns, lineterminator="\n").writeheader()
-    part.replace(path)
-
-
 def _write_parquet(folder: Path, made: Mapping[str, tuple[Row, ...]]) -> bool:
     try:
         import polars
@@ -403,9 +383,8 @@ def _write_parquet(folder: Path, made: Mapping[str, tuple[Row, ...]]) -> bool:
 
 
 def _put(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    part.replace(path)
+    with whole(path) as part:
+        part.write_bytes(content)
 
 
 def _estimate(name: str, estimate: Estimate) -> dict[str, Value]:
@@ -474,13 +453,3 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = {
     "claims": tuple(next(claim_rows([Claim("", 0.0, 0, "", "", "")]))),
 }
 """The header of a table without rows."""
-
-
-def _inert(value: Value) -> Value:
-    """A text that a spreadsheet would run as a formula is kept as text; a number is none."""
-    if not isinstance(value, str) or value[:1] not in ("=", "+", "-", "@", "\t", "\r"):
-        return value
-    return value if _NUMBER.fullmatch(value) else f"'{value}"
-
-
-_NUMBER = re.compile(r"[-+]\d+(\.\d+)?")
