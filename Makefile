@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 
+# Tests start many processes: let them compile each module once.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help install install-dev demo test slow check lint format types contracts bench lock clean
 
 help:

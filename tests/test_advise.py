@@ -43,13 +43,19 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> pages.Made:
     return study(tmp_path_factory.mktemp("nothing"), 0.0)
 
 
+_priced: dict[Path, Results] = {}
+
+
 def priced(made: pages.Made) -> Results:
-    with ledger.read(made.folder / "ledger.db") as book:
-        return analysis.analyse(
-            frame.load(book),
-            made.results.study,
-            settings=Settings(replicates=200, usd_per_corrected=WORTHS),
-        )
+    """The study analysed with these worths, once."""
+    if made.folder not in _priced:
+        with ledger.read(made.folder / "ledger.db") as book:
+            _priced[made.folder] = analysis.analyse(
+                frame.load(book),
+                made.results.study,
+                settings=Settings(replicates=200, usd_per_corrected=WORTHS),
+            )
+    return _priced[made.folder]
 
 
 def estimates(results: Results) -> Iterator[Estimate]:

@@ -382,7 +382,9 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("to", ["csv", "parquet", "inspect"])
+@pytest.mark.parametrize(
+    "to", ["csv", *(pytest.param(to, marks=pytest.mark.slow) for to in ("parquet", "inspect"))]
+)
 def test_memory_does_not_grow_with_the_study(
     long: Path, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

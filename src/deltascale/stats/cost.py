@@ -164,7 +164,9 @@ def break_even_sizes(
     if np.any(np.diff(size) <= 0) or net.shape != size.shape or replicates.shape[1:] != size.shape:
         raise ValueError("size_K must rise, and net_K and net_BK have its length")
     tail = (1 - level) / 2
-    low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)
+    # By far slower, so only where a replicate has no value.
+    quantile = np.nanquantile if np.isnan(replicates).any() else np.quantile
+    low, high = quantile(replicates, [tail, 1 - tail], axis=0)
     holds = (low <= 0) & (high >= 0)
     pieces = []
     edges = np.flatnonzero(np.diff(np.concatenate([[False], holds, [False]]).astype(int)))
