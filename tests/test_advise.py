@@ -43,19 +43,13 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> pages.Made:
     return study(tmp_path_factory.mktemp("nothing"), 0.0)
 
 
-_priced: dict[Path, Results] = {}
-
-
 def priced(made: pages.Made) -> Results:
-    """The study analysed with these worths, once."""
-    if made.folder not in _priced:
-        with ledger.read(made.folder / "ledger.db") as book:
-            _priced[made.folder] = analysis.analyse(
-                frame.load(book),
-                made.results.study,
-                settings=Settings(replicates=200, usd_per_corrected=WORTHS),
-            )
-    return _priced[made.folder]
+    with ledger.read(made.folder / "ledger.db") as book:
+        return analysis.analyse(
+            frame.load(book),
+            made.results.study,
+            settings=Settings(replicates=200, usd_per_corrected=WORTHS),
+        )
 
 
 def estimates(results: Results) -> Iterator[Estimate]:

@@ -214,8 +214,10 @@ def test_together_is_never_narrower_than_each_alone(
     together = stats.max_t_critical(drawn, np.zeros(models), level=level)
     for m in range(models):
         assert together >= stats.max_t_critical(drawn[:, [m]], [0.0], level=level) - 1e-12
-    more = np.concatenate([drawn, rng.normal(size=(replicates, 1))], axis=1)
-    assert stats.max_t_level(more, np.zeros(models + 1), level=level) >= found - 1e-12
+    if (drawn.std(axis=0) > 0).all():
+        # One that never varies counts as a departure that few replicates may fall short of.
+        more = np.concatenate([drawn, rng.normal(size=(replicates, 1))], axis=1)
+        assert stats.max_t_level(more, np.zeros(models + 1), level=level) >= found - 1e-12
     assert stats.max_t_level(3 * drawn, np.zeros(models), level=level) == pytest.approx(found)
 
 
