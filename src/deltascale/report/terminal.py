@@ -21,7 +21,7 @@ from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Spent, Status
 from deltascale.records import Cell, Estimate, Study
-from deltascale.report.wording import Row, in_unit, size_text, visible
+from deltascale.report.wording import Row, dollars, in_unit, size_text, visible
 
 if TYPE_CHECKING:
     # What shows a run has no need of what estimates, which takes longest to import.
@@ -364,11 +364,11 @@ def show_totals(
     if len(totals) > 1:
         made = table("each run by itself", ["part", "low", "expected", "worst"])
         for name, low, expected, worst in totals:
-            made.add_row(escape(name), f"${low:.2f}", f"${expected:.2f}", f"${worst:.2f}")
+            made.add_row(escape(name), *map(dollars, (low, expected, worst)))
         lows, expecteds, worsts = (
             sum(column) for column in zip(*(t[1:] for t in totals), strict=True)
         )
-        made.add_row("together, at most", f"${lows:.2f}", f"${expecteds:.2f}", f"${worsts:.2f}")
+        made.add_row("together, at most", *map(dollars, (lows, expecteds, worsts)))
         shown.print(made)
     if budget_nusd is None:
         shown.print("no budget is set: give one with budget_usd or --budget")
@@ -407,7 +407,7 @@ def _sums(rows: Sequence[Forecast]) -> tuple[str, ...]:
         str(sum(one.n_on_record for one in rows)),
         _thousands(sum(one.input_tokens[1] for one in rows)),
         _thousands(sum(one.output_tokens[1] for one in rows)),
-        *(f"${sum(one.usd[scenario] for one in rows):.2f}" for scenario in range(3)),
+        *(dollars(sum(one.usd[scenario] for one in rows)) for scenario in range(3)),
     )
 
 
