@@ -6,6 +6,7 @@ import asyncio
 import json
 import pickle
 import shutil
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import pytest
@@ -47,13 +48,18 @@ def folder(parent: Path) -> Path:
     return parent
 
 
-def observed(run: datasets.Tools, uses: tuple[UseTool, ...]) -> str:
-    """What the last of the uses told."""
+def observed(
+    run: datasets.Tools,
+    uses: tuple[UseTool, ...],
+    *,
+    awaited: Callable[[Coroutine[None, None, str]], str] = asyncio.run,
+) -> str:
+    """What the last of the uses told; to make a loop takes time, so `awaited` may have one."""
 
     async def use() -> str:
         return await run(SAMPLE, uses)
 
-    return asyncio.run(use())
+    return awaited(use())
 
 
 def told(run: datasets.Tools, *actions: str) -> str:

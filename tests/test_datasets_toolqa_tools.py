@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ Tell = Callable[..., str]
 
 
 @pytest.fixture
-def tell(ready: corpora.Corpora) -> Tell:
+def tell(ready: corpora.Corpora) -> Iterator[Tell]:
     """Takes actions one after another, as text, and returns what the last one told."""
     run = runner(Toolbox(ready, None))
     uses: list[UseTool] = [START]
@@ -46,9 +47,10 @@ def tell(ready: corpora.Corpora) -> Tell:
             taken = agent.action(f"Action: {text}")
             assert taken is not None
             uses.append(UseTool(taken.name, json.dumps({"text": taken.text})))
-        return observed(run, tuple(uses))
+        return observed(run, tuple(uses), awaited=loop.run)
 
-    return told
+    with asyncio.Runner() as loop:
+        yield told
 
 
 # --- genuine questions ---------------------------------------------------------------------------
