@@ -82,13 +82,14 @@ def packed(directory: Path, target: Path, **options: object) -> Path:
     return target
 
 
-def proved(path: Path) -> Report:
-    return verify(path, analyze=assess.analyze)
+def proved(path: Path, *, analyze: Callable[..., object] = assess.analyze) -> Report:
+    return verify(path, analyze=analyze)
 
 
-def failed(path: Path) -> list[str]:
+def failed(path: Path, *, analyze: Callable[..., object] = assess.analyze) -> list[str]:
     """The failed checks, as `name: detail`."""
-    return [f"{one.name}: {one.detail}" for one in proved(path).checks if one.state == "failed"]
+    report = proved(path, analyze=analyze)
+    return [f"{one.name}: {one.detail}" for one in report.checks if one.state == "failed"]
 
 
 def tampered(path: Path, target: Path, edit: Callable[[Path], None]) -> Path:

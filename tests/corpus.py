@@ -6,12 +6,15 @@ import asyncio
 import json
 import pickle
 import shutil
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from deltascale import datasets
-from deltascale.datasets.toolqa import agent
+from deltascale.datasets.toolqa import agent, corpora
+from deltascale.datasets.toolqa.tools import Toolbox, runner
 from deltascale.records import Cell, Item, Question, Sample, UseTool
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "toolqa"
@@ -47,13 +50,18 @@ def folder(parent: Path) -> Path:
     return parent
 
 
-def observed(run: datasets.Tools, uses: tuple[UseTool, ...]) -> str:
-    """What the last of the uses told."""
+def observed(
+    run: datasets.Tools,
+    uses: tuple[UseTool, ...],
+    *,
+    awaited: Callable[[Coroutine[None, None, str]], str] = asyncio.run,
+) -> str:
+    """What the last of the uses told; to make a loop takes time, so `awaited` may have one."""
 
     async def use() -> str:
         return await run(SAMPLE, uses)
 
-    return asyncio.run(use())
+    return awaited(use())
 
 
 def told(run: datasets.Tools, *actions: str) -> str:
@@ -64,3 +72,23 @@ def told(run: datasets.Tools, *actions: str) -> str:
         assert taken is not None
         uses.append(UseTool(taken.name, json.dumps({"text": taken.text})))
     return observed(run, tuple(uses))
+
+
+Tell = Callable[..., str]
+
+
+@contextmanager
+def telling(ready: corpora.Corpora) -> Iterator[Tell]:
+    """Takes actions one after another, as text, and returns what the last one told."""
+    run = runner(Toolbox(ready, None))
+    uses: list[UseTool] = [START]
+
+    def told(*actions: str) -> str:
+        for text in actions:
+            taken = agent.action(f"Action: {text}")
+            assert taken is not None
+            uses.append(UseTool(taken.name, json.dumps({"text": taken.text})))
+        return observed(run, tuple(uses), awaited=loop.run)
+
+    with asyncio.Runner() as loop:
+        yield told

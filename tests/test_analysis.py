@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
 from deltascale import analysis, frame, ledger
 from deltascale.analysis import CellResult
@@ -89,8 +88,10 @@ def test_the_test_is_mcnemars_mid_p_and_holm_is_over_the_corrections(tmp_path: P
         },
         n_items=30,
     )
-    exact = 2 * scipy_stats.binom.cdf(1, 10, 0.5)
-    mid_p = exact - scipy_stats.binom.pmf(1, 10, 0.5)
+    from scipy.stats import binom
+
+    exact = 2 * binom.cdf(1, 10, 0.5)
+    mid_p = exact - binom.pmf(1, 10, 0.5)
     assert found["review"].p_value == pytest.approx(mid_p, abs=1e-12)
     assert found["review"].p_holm == pytest.approx(3 * mid_p)
     assert {found[name].family_size for name in ("review", "critique", "vote")} == {3}
@@ -151,7 +152,9 @@ def test_graded_scores_have_no_flips_and_a_t_interval(tmp_path: Path) -> None:
     found = results(tmp_path, {"review": scores}, n_items=40)["review"]
     assert found.fixed is None
     assert found.worst.value is None
-    expected = scipy_stats.ttest_rel(last, first).confidence_interval()
+    from scipy.stats import ttest_rel
+
+    expected = ttest_rel(last, first).confidence_interval()
     assert found.delta.low == pytest.approx(expected.low)
     assert found.delta.high == pytest.approx(expected.high)
 

@@ -257,7 +257,12 @@ TAMPERED: list[tuple[Callable[[Path], None], str, str]] = [
 @pytest.mark.parametrize("number", range(len(TAMPERED)))
 def test_a_lie_with_a_repaired_manifest_is_found(pack: Path, tmp_path: Path, number: int) -> None:
     edit, name, says = TAMPERED[number]
-    said = archives.failed(archives.tampered(pack, tmp_path / "tampered.zip", edit))
+
+    def unasked(*_: object, **__: object) -> None:
+        raise Mistake("the tables are not asked for here")
+
+    lie = archives.tampered(pack, tmp_path / "tampered.zip", edit)
+    said = archives.failed(lie, analyze=assess.analyze if name == "tables" else unasked)
     assert any(line.startswith(f"{name}: ") and says in line for line in said), said
 
 

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import polars
 import pytest
 
 from deltascale.datasets import Cache, Loaded, gsm8k, hub, humaneval, load, superglue
@@ -259,6 +258,8 @@ def test_nothing_is_read_from_the_hub_unless_asked(warm: Cache, tmp_path: Path) 
 
 def test_the_rows_are_those_that_the_hub_has(warm: Cache) -> None:
     """What the tests hold to be its layout, as far as it is known from its pages."""
+    import polars
+
     table = polars.read_parquet(warm.path(hub.COPIES["MultiRC"].remote))
     assert table.columns == ["paragraph", "question", "answer", "idx", "label"]
     assert table.height == 4848

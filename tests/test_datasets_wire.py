@@ -9,6 +9,7 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -82,10 +83,7 @@ def _zips(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Remote, bytes]]:
     remote = replace(task.remote, size=len(data), sha256=hashlib.sha256(data).hexdigest())
     monkeypatch.setitem(superglue.TASKS, "CB", replace(task, remote=remote))
     yield remote, data
-    folder = SHARED / "mathbench" / "handmade"
-    members = {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*.jsonl")}
-    members["__MACOSX/mathbench_v1/college/._single_choice_en.jsonl"] = b"no"
-    data = wires.zipped(members)
+    data = _mathbench()
     remote = replace(mathbench.ZIP, md5=hashlib.md5(data).hexdigest())
     monkeypatch.setattr(mathbench, "ZIP", remote)
     yield remote, data
@@ -100,7 +98,21 @@ def _copies(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Remote, bytes]]:
         "WSC": SHARED / "superglue" / "WSC" / "val.jsonl",
     }
     for name, path in texts.items():
-        yield hub.COPIES[name].remote, wires.parquet(name, path.read_text(encoding="utf-8"))
+        yield hub.COPIES[name].remote, _copy(name, path)
+
+
+@cache
+def _copy(name: str, path: Path) -> bytes:
+    """Made once: the same for every test."""
+    return wires.parquet(name, path.read_text(encoding="utf-8"))
+
+
+@cache
+def _mathbench() -> bytes:
+    folder = SHARED / "mathbench" / "handmade"
+    members = {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*.jsonl")}
+    members["__MACOSX/mathbench_v1/college/._single_choice_en.jsonl"] = b"no"
+    return wires.zipped(members)
 
 
 # --- the data ------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib import metadata
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,23 +16,19 @@ BUILTIN = {"numeric": "deltascale.scorers.numeric:NUMERIC"}
 KIND = Kind("scorer", Scorer, BUILTIN, DatasetMistake)
 
 
-@dataclass(frozen=True)
-class Point:
-    name: str
-    value: str
-
-
 @pytest.fixture(autouse=True)
-def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two plugins, one under a built-in name and one that can't be imported."""
-    points = {
-        "deltascale.scorers": [
-            Point("numeric", "nowhere:HIDDEN"),
-            Point("exact-too", "deltascale.scorers.exact:EXACT"),
-            Point("broken", "nowhere:SCORER"),
-        ]
-    }
-    monkeypatch.setattr(metadata, "entry_points", lambda *, group: points.get(group, []))
+    info = tmp_path / "plugins-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugins\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[deltascale.scorers]\n"
+        "numeric = nowhere:HIDDEN\n"
+        "exact-too = deltascale.scorers.exact:EXACT\n"
+        "broken = nowhere:SCORER\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
 
 
 def test_plugins_add_names_and_hide_none() -> None:
@@ -40,6 +36,12 @@ def test_plugins_add_names_and_hide_none() -> None:
     assert extensions.find(KIND, "exact-too").name == "exact"
     assert extensions.find(KIND, "numeric").name == "numeric"
     assert extensions.find(KIND, "deltascale.scorers.exact:EXACT").name == "exact"
+
+
+def test_plugins_are_those_of_the_path_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = extensions.names(KIND)
+    monkeypatch.setattr(sys, "path", sys.path[1:])
+    assert extensions.names(KIND) == ("numeric",) != found
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import msgspec
 import pytest
@@ -267,6 +269,11 @@ def serving(provider: str, name: str) -> LoopbackServer:
     return LoopbackServer(lambda _: Told(status, body))
 
 
+def plain(library: str = "httpx") -> Any:
+    """The transport of a client that only asks this machine: certificates take long to load."""
+    return import_module(library).AsyncClient(verify=False)
+
+
 OWN_WORDS: dict[StopReason, set[str | None]] = {
     "stop": {"stop", "end_turn", "stop_sequence", None},
     "length": {"length", "max_tokens", "model_context_window_exceeded", "pause_turn"},
@@ -283,7 +290,9 @@ async def test_openai_s_client_reads_the_same(name: str) -> None:
     reply = parsed("openai", name)
     async with (
         serving("openai", name) as server,
-        official.AsyncOpenAI(api_key="k", base_url=f"{server.url}/v1", max_retries=0) as client,
+        official.AsyncOpenAI(
+            api_key="k", base_url=f"{server.url}/v1", max_retries=0, http_client=plain("httpx2")
+        ) as client,
     ):
         theirs = await client.chat.completions.create(
             model="m", messages=[{"role": "user", "content": "?"}]
@@ -317,7 +326,9 @@ async def test_anthropic_s_client_reads_the_same(name: str) -> None:
     reply = parsed("anthropic", name)
     async with (
         serving("anthropic", name) as server,
-        official.AsyncAnthropic(api_key="k", base_url=server.url, max_retries=0) as client,
+        official.AsyncAnthropic(
+            api_key="k", base_url=server.url, max_retries=0, http_client=plain("httpx2")
+        ) as client,
     ):
         theirs = await client.messages.create(
             model="m", max_tokens=9, messages=[{"role": "user", "content": "?"}]
@@ -376,7 +387,9 @@ async def test_openai_s_client_meets_the_same_error(name: str) -> None:
     error, kinds = ERRORS_OF_OPENAI[name]
     async with (
         serving("openai", name) as server,
-        official.AsyncOpenAI(api_key="k", base_url=f"{server.url}/v1", max_retries=0) as client,
+        official.AsyncOpenAI(
+            api_key="k", base_url=f"{server.url}/v1", max_retries=0, http_client=plain("httpx2")
+        ) as client,
     ):
         with pytest.raises(getattr(official, error)) as caught:
             await client.chat.completions.create(
@@ -427,7 +440,9 @@ async def test_openai_is_sent_what_its_client_sends() -> None:
         there = msgspec.structs.replace(model, base_url=f"{server.url}/v1")
         async with openai.connect(there, environ={"OPENAI_API_KEY": "sk-test"}) as ask:
             await ask(request)
-        async with official.AsyncOpenAI(api_key="sk-test", base_url=f"{server.url}/v1") as client:
+        async with official.AsyncOpenAI(
+            api_key="sk-test", base_url=f"{server.url}/v1", http_client=plain("httpx2")
+        ) as client:
             call = {"name": "Calculate", "arguments": '{"x": "6*7"}'}
             function = {"name": "Calculate", "description": "Adds up.", "parameters": TOOL_SCHEMA}
             await client.chat.completions.create(
@@ -482,7 +497,9 @@ async def test_anthropic_is_sent_what_its_client_sends() -> None:
         there = msgspec.structs.replace(model, base_url=server.url)
         async with anthropic.connect(there, environ={"ANTHROPIC_API_KEY": "sk-ant"}) as ask:
             await ask(request)
-        async with official.AsyncAnthropic(api_key="sk-ant", base_url=server.url) as client:
+        async with official.AsyncAnthropic(
+            api_key="sk-ant", base_url=server.url, http_client=plain("httpx2")
+        ) as client:
             await client.messages.create(
                 model="m",
                 max_tokens=64,

@@ -1,12 +1,22 @@
 """The same numbers from other people's code: statsmodels, scipy.stats, scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from deltascale import stats
 
-sm = pytest.importorskip("statsmodels.api")
-scipy_stats = pytest.importorskip("scipy.stats")
+
+@pytest.fixture(scope="module")
+def sm() -> Any:
+    """Both take long to import, so only where they are compared with."""
+    return pytest.importorskip("statsmodels.api")
+
+
+@pytest.fixture(scope="module")
+def scipy_stats() -> Any:
+    return pytest.importorskip("scipy.stats")
 
 
 @pytest.fixture
@@ -19,7 +29,7 @@ TABLES = [(0, 0, 20), (1, 0, 12), (7, 1, 21), (5, 5, 40), (30, 12, 164), (250, 9
 
 
 @pytest.mark.parametrize(("fixed", "broken", "n"), TABLES)
-def test_mcnemar(fixed: int, broken: int, n: int) -> None:
+def test_mcnemar(fixed: int, broken: int, n: int, sm: Any, scipy_stats: Any) -> None:
     from statsmodels.stats.contingency_tables import mcnemar
 
     table = [[0, broken], [fixed, 0]]
@@ -42,6 +52,7 @@ def test_mcnemar(fixed: int, broken: int, n: int) -> None:
 
 @pytest.mark.parametrize(("k", "n"), [(0, 5), (3, 9), (50, 60), (999, 1000), (7, 7)])
 @pytest.mark.parametrize("level", [0.9, 0.95, 0.99])
+@pytest.mark.usefixtures("sm")
 def test_one_proportion(k: int, n: int, level: float) -> None:
     from statsmodels.stats.proportion import proportion_confint
 
@@ -54,6 +65,7 @@ def test_one_proportion(k: int, n: int, level: float) -> None:
 
 
 @pytest.mark.parametrize("method", ["holm", "fdr_bh"])
+@pytest.mark.usefixtures("sm")
 def test_adjusted_p(method: str, rng: np.random.Generator) -> None:
     from statsmodels.stats.multitest import multipletests
 
@@ -62,7 +74,7 @@ def test_adjusted_p(method: str, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(ours, multipletests(p, method=method)[1], atol=1e-12)
 
 
-def test_clustered_error_and_covariance(rng: np.random.Generator) -> None:
+def test_clustered_error_and_covariance(rng: np.random.Generator, sm: Any) -> None:
     cluster = rng.integers(0, 12, 90)
     y = rng.normal(size=(2, 90)) + rng.normal(size=12)[cluster]
     for row in y:
@@ -79,7 +91,7 @@ def test_clustered_error_and_covariance(rng: np.random.Generator) -> None:
     )
 
 
-def test_bca_and_percentile_limits(rng: np.random.Generator) -> None:
+def test_bca_and_percentile_limits(rng: np.random.Generator, scipy_stats: Any) -> None:
     x = rng.exponential(size=60)
     ours = stats.bootstrap_means([stats.stratum(x[:, None])], seed=3, replicates=40_000)[:, 0, 0]
     jack, times = stats.jackknife_means(stats.stratum(x[:, None]))
@@ -95,13 +107,13 @@ def test_bca_and_percentile_limits(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("table", [(3, 9, 8, 2), (0, 5, 4, 1), (10, 10, 10, 10), (0, 0, 3, 4)])
-def test_fisher(table: tuple[int, int, int, int]) -> None:
+def test_fisher(table: tuple[int, int, int, int], scipy_stats: Any) -> None:
     a, b, c, d = table
     wanted = scipy_stats.fisher_exact([[a, b], [c, d]]).pvalue if a + b else 1.0
     assert stats.fisher_exact(*table) == pytest.approx(wanted, rel=1e-9)
 
 
-def test_two_rate_lines(rng: np.random.Generator) -> None:
+def test_two_rate_lines(rng: np.random.Generator, sm: Any) -> None:
     size = np.array([1, 3, 7, 14, 32, 70, 180.0])
     x = np.log(size) - np.log(size).mean()
     table = rng.integers(20, 200, size=(7, 4)).astype(float)
@@ -122,7 +134,7 @@ def test_two_rate_lines(rng: np.random.Generator) -> None:
         np.testing.assert_allclose(line.covariance, model.cov_params() * scale, rtol=1e-5)
 
 
-def test_generalised_least_squares(rng: np.random.Generator) -> None:
+def test_generalised_least_squares(rng: np.random.Generator, sm: Any) -> None:
     size = np.array([1, 3, 7, 14, 32, 70, 180.0])
     root = rng.normal(size=(7, 7)) * 0.003
     cov = root @ root.T + np.eye(7) * 1e-5
@@ -167,6 +179,7 @@ def test_r_squared(rng: np.random.Generator) -> None:
     )
 
 
+@pytest.mark.usefixtures("sm")
 def test_meta_analysis(rng: np.random.Generator) -> None:
     from statsmodels.stats.meta_analysis import combine_effects
 
@@ -178,7 +191,7 @@ def test_meta_analysis(rng: np.random.Generator) -> None:
     assert ours.mean == pytest.approx(theirs.mean_effect_re, abs=1e-6)
 
 
-def test_permutation_of_signs(rng: np.random.Generator) -> None:
+def test_permutation_of_signs(rng: np.random.Generator, scipy_stats: Any) -> None:
     d = rng.normal(size=12) + 0.3
     theirs = scipy_stats.permutation_test(
         (d,), np.mean, permutation_type="samples", n_resamples=np.inf
@@ -188,7 +201,7 @@ def test_permutation_of_signs(rng: np.random.Generator) -> None:
     assert ours.p_value == pytest.approx(theirs.pvalue, abs=1e-9)
 
 
-def test_pass_at_k() -> None:
+def test_pass_at_k(scipy_stats: Any) -> None:
     for n, c, k in ((10, 3, 4), (20, 0, 5), (7, 7, 2), (9, 8, 9)):
         wanted = 1 - scipy_stats.hypergeom.pmf(0, n, c, k)
         assert stats.best_of_k_accuracy([c], n, k=k)[0] == pytest.approx(wanted, abs=1e-12)

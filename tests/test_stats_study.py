@@ -404,6 +404,21 @@ def fitted() -> stats.ChinchillaFit:
     return stats.fit_chinchilla(*_runs(30, 2e-4, 12))
 
 
+def test_a_planted_law_of_two_sizes_comes_back_from_nearby() -> None:
+    size, tokens, loss = _runs(30, 2e-4, 12)
+    near = stats.ChinchillaFit(
+        A=900, B=900, E=1.5, alpha=0.4, beta=0.3, objective=NAN, starts=1, reached=NAN
+    )
+    found = stats.bootstrap_chinchilla(
+        size, tokens, loss, start=near, counts_Rn=np.ones((2, 30), dtype=int)
+    )
+    for one in (found.A / 480, found.B / 2100, found.E / 1.8):
+        np.testing.assert_allclose(one, 1, rtol=0.05)
+    np.testing.assert_allclose(found.alpha, 0.35, rtol=0.01)
+    np.testing.assert_allclose(found.beta, 0.37, rtol=0.01)
+
+
+@pytest.mark.slow
 def test_a_planted_law_of_two_sizes_comes_back(fitted: stats.ChinchillaFit) -> None:
     found = (fitted.A, fitted.B, fitted.E, fitted.alpha, fitted.beta)
     assert found == pytest.approx((480, 2100, 1.8, 0.35, 0.37), rel=0.05)

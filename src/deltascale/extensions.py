@@ -5,13 +5,18 @@ Knows none of them. Importing it, or asking for names, imports nothing that is n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from deltascale.errors import Mistake
 
-__all__ = ["Kind", "find", "names"]
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
+
+__all__ = ["Kind", "find", "names", "points"]
 
 _T = TypeVar("_T")
 
@@ -69,7 +74,18 @@ def _imported(kind: Kind[_T], path: str, name: str) -> object:
         ) from error
 
 
-def _plugins(kind: Kind[_T]) -> dict[str, str]:
+def points(group: str) -> EntryPoints:
+    """The entry points that installed packages have in this group."""
+    return _chooser(tuple(sys.path))(group=group)
+
+
+@lru_cache(maxsize=1)
+def _chooser(path: tuple[str, ...]) -> Callable[..., EntryPoints]:
+    """Of the points of all packages on this path: looked up once, for it opens a file of each."""
     from importlib.metadata import entry_points
 
-    return {point.name: point.value for point in entry_points(group=f"deltascale.{kind.word}s")}
+    return entry_points().select
+
+
+def _plugins(kind: Kind[_T]) -> dict[str, str]:
+    return {point.name: point.value for point in points(f"deltascale.{kind.word}s")}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from scipy.special import fdtrc, fdtri
+from scipy.special import fdtrc, fdtri, ndtri
 
 from deltascale import stats
 from deltascale.stats.error_rate import _Problem
@@ -238,12 +238,14 @@ def _families(
         d = np.concatenate(cells)
         drawn = stats.bootstrap_means([stats.stratum(d.T)], seed=0, replicates=replicates)[:, 0]
         counts = (d > 0).sum(axis=1), (d < 0).sum(axis=1)
+        # All the intervals hold the truth where no statistic of the truth is beyond their quantile.
+        far = max(
+            abs(stats.tango_statistic(fixed, broken, items, theta=value))
+            for fixed, broken, value in zip(*counts, truth, strict=True)
+        )
         hits.append(
             [
-                all(
-                    stats.tango_interval(fixed, broken, items, level=level).covers(value)
-                    for fixed, broken, value in zip(*counts, truth, strict=True)
-                )
+                far <= ndtri((1 + level) / 2)
                 for level in (stats.max_t_level(drawn, d.mean(axis=1)), 0.95, 1 - 0.05 / 21)
             ]
         )
@@ -277,14 +279,14 @@ def test_intervals_of_a_family_that_moves_together_hold_long() -> None:
 
 
 def test_exponent_set_covers_with_and_without_scatter() -> None:
-    exact = _exponents(World(power(0.05, 0.3)), 60, seed=4)
+    exact = _exponents(World(power(0.05, 0.3)), 40, seed=4)
     assert _coverage(exact, 0.3) >= 0.95
-    scattered = _exponents(World(power(0.02, 0.2), tau=0.01), 90, seed=5)
+    scattered = _exponents(World(power(0.02, 0.2), tau=0.01), 70, seed=5)
     assert 0.89 <= _coverage(scattered, 0.2) <= 0.995
 
 
 def test_half_of_the_models_harmed_identify_no_exponent() -> None:
-    found = _exponents(World(half_harmed), 60, seed=6)
+    found = _exponents(World(half_harmed), 40, seed=6)
     assert np.mean([not one.identified for one in found]) >= 0.98
 
 
@@ -304,7 +306,7 @@ def _item_bootstrap_coverage(world: World, alpha: float, simulations: int, seed:
 def test_resampling_items_alone_does_not_cover_a_law() -> None:
     world = World(power(0.02, 0.2), tau=0.01)
     assert _item_bootstrap_coverage(world, 0.2, 30, seed=7) < 0.75
-    item_profile = _exponents(world, 40, seed=8, estimand="E1")
+    item_profile = _exponents(world, 30, seed=8, estimand="E1")
     assert _coverage(item_profile, 0.2) < 0.75
 
 
@@ -528,7 +530,7 @@ NO_FLOOR = Errors((0.0, 0.5, 0.3), (0.0, 0.4, 0.3))
 
 def test_error_rates_cover() -> None:
     world = replace(SAME_EXPONENTS, tau=0.01)
-    held, rejected = _error_coverage(world, 25, seed=31)
+    held, rejected = _error_coverage(world, 16, seed=31)
     assert held.min() >= 0.88
     assert rejected.max() <= 0.2
     # What is counted is what the fit says.

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -220,6 +220,7 @@ def test_a_fit_recovers_planted_parameters(name: str, a: float, b: float, shape:
 
 
 @given(st.floats(0.01, 100), st.floats(-5, 5), st.integers(0, 2**32))
+@settings(max_examples=20)
 def test_units_and_labels_do_not_move_the_exponent(unit: float, shift: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     size = np.exp(rng.uniform(0, 5, 7))

@@ -9,10 +9,10 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib import import_module
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Protocol, TypeAlias, cast
 
+from deltascale import extensions
 from deltascale.errors import CatalogMistake
 from deltascale.records import Failure, ModelSpec, Reply, Request
 
@@ -95,12 +95,10 @@ class Provider(Protocol):
 def _provider(name: str) -> Provider:
     if name in PROVIDERS:
         return cast("Provider", import_module(PROVIDERS[name]))
-    for point in entry_points(group="deltascale.providers"):
-        if point.name == name:
-            return cast("Provider", point.load())
-    known = ", ".join(
-        sorted({*PROVIDERS, *(point.name for point in entry_points(group="deltascale.providers"))})
-    )
+    plugins = extensions.points("deltascale.providers")
+    if name in plugins.names:
+        return cast("Provider", plugins[name].load())
+    known = ", ".join(sorted({*PROVIDERS, *plugins.names}))
     raise CatalogMistake(
         f"there is no provider {name!r}",
         remedy=f"use one of {known}, or base_url for an OpenAI-compatible server",

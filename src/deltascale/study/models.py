@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from importlib.metadata import entry_points
 from typing import Literal, TypeAlias
 
-from deltascale import catalog, providers
+from deltascale import catalog, extensions, providers
 from deltascale.catalog import CatalogModel
 from deltascale.errors import CatalogMistake
 from deltascale.records import Limits, ModelSpec, Price, Size
@@ -152,7 +151,7 @@ class ModelReader:
             remedy = catalog.suggest(label) or "write it like openai/gpt-4o-mini"
             self.findings.add(at, f"{label!r} is not of the form provider/name", remedy)
             return ""
-        every = {*providers.PROVIDERS, *_plugins()}
+        every = {*providers.PROVIDERS, *extensions.points("deltascale.providers").names}
         if provider not in every:
             remedy = near(provider, sorted(every)) or f"known are {', '.join(sorted(every))}"
             self.findings.add(at, f"unknown provider {provider!r}", remedy)
@@ -401,7 +400,3 @@ def _finite(at: Node) -> bool:
     if isinstance(at.value, tuple):
         return all(map(_finite, at.value))
     return not isinstance(at.value, float) or math.isfinite(at.value)
-
-
-def _plugins() -> tuple[str, ...]:
-    return tuple(point.name for point in entry_points(group="deltascale.providers"))
