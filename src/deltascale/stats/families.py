@@ -401,16 +401,18 @@ def _best_weighted_shape(
         raise ValueError(f"{family.name} has no shape parameter")
     grid = _shape_grid(family, x, 601)
     column_SM = family.column(x[None, :], grid[:, None])
-    column_SM = column_SM / np.abs(column_SM).max(axis=1, keepdims=True)
+    column_MS = (column_SM / np.abs(column_SM).max(axis=1, keepdims=True)).T
+    square_MS = column_MS**2
     best_B = np.empty(len(deltas))
     for start in range(0, len(deltas), _ROWS):
         w, d = weight[start : start + _ROWS], deltas[start : start + _ROWS]
-        product, square = (w * d) @ column_SM.T, w @ (column_SM**2).T
+        all_B1 = w.sum(axis=1, keepdims=True)
+        product, square = (w * d) @ column_MS, w @ square_MS
         if family.powers == (0,):
-            mean_column = (w @ column_SM.T) / w.sum(axis=1, keepdims=True)
+            mean_column = (w @ column_MS) / all_B1
             product = product - (w * d).sum(axis=1, keepdims=True) * mean_column
-            square = square - w.sum(axis=1, keepdims=True) * mean_column**2
-        enough = square > 1e-12 * w.sum(axis=1, keepdims=True)
+            square = square - all_B1 * mean_column**2
+        enough = square > 1e-12 * all_B1
         gain = np.divide(product**2, square, out=np.zeros_like(product), where=enough)
         best_B[start : start + _ROWS] = _parabolic_peak(gain, grid)
     return best_B
