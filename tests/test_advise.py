@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,14 +23,14 @@ from tests import pages
 WORTHS = (1e-9, 0.001, 1.0)
 
 
-def study(folder: Path, gain: float) -> pages.Made:
-    names = ("review", "resample", "vote", "oracle")
+def study(folder: Path, gain: float, names: Sequence[str] = ("review", "resample")) -> pages.Made:
     return pages.make(folder, pages.gaining(gain), of=pages.models(), n_items=60, names=names)
 
 
 @pytest.fixture(scope="module")
 def gains(tmp_path_factory: pytest.TempPathFactory) -> pages.Made:
-    return study(tmp_path_factory.mktemp("gains"), 0.6)
+    names = ("review", "resample", "vote", "oracle")
+    return study(tmp_path_factory.mktemp("gains"), 0.6, names)
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, worlds.Plan]:
     from deltascale import engine
     from deltascale.engine import Progress
 
-    plan = demo_plan(seed=1, items=30)
+    plan = demo_plan(seed=1, items=12)
     path = tmp_path_factory.mktemp("demo") / "ledger.db"
 
     async def scenario() -> None:

@@ -276,6 +276,19 @@ def test_intervals_that_disagree_are_flagged() -> None:
     assert stats.headline_interval(first, last).disagree
 
 
+def test_without_replicates_only_the_bootstrap_is_missing() -> None:
+    rng = np.random.default_rng(4)
+    first, last = rng.integers(0, 2, (2, 60)).astype(float)
+    drawn, none = (stats.headline_interval(first, last, replicates=n) for n in (200, 0))
+    assert (none.delta, none.interval, none.newcombe10) == (
+        drawn.delta, drawn.interval, drawn.newcombe10
+    )  # fmt: skip
+    assert math.isfinite(drawn.bootstrap.low)
+    assert math.isnan(none.bootstrap.low)
+    assert math.isnan(none.bootstrap.high)
+    assert not none.disagree
+
+
 def test_missing_pairs_are_left_out_of_the_headline() -> None:
     first, last = _scores(100)
     holed = last.copy()

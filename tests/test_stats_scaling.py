@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from deltascale import stats
+from deltascale.stats.families import FamilyName, least_misfit
 
 SIZE = np.array([1, 3, 7, 14, 32, 70, 180.0]) * 1e9
 X = np.log(SIZE) - np.log(SIZE).mean()
@@ -33,6 +34,15 @@ def test_a_fit_recovers_what_was_planted(name: str) -> None:
     assert fit.misfit < 1e-6
     np.testing.assert_allclose(fit.predict(SIZE), curve(theta), atol=1e-9)
     assert not fit.shape_at_edge
+
+
+@pytest.mark.parametrize("name", list(PLANTED))
+@pytest.mark.parametrize("tau2", [0.0, 1e-4])
+def test_a_misfit_alone_is_that_of_the_fit(name: FamilyName, tau2: float) -> None:
+    theta, curve = PLANTED[name]
+    noisy = curve(theta) + np.random.default_rng(2).normal(size=7) * 0.004
+    fit = stats.fit_family(name, SIZE, noisy, ROOMY, tau2=tau2)
+    assert least_misfit(name, SIZE, noisy, ROOMY, tau2=tau2) == fit.misfit > 0
 
 
 def test_a_floor_with_hardly_an_exponent() -> None:

@@ -163,7 +163,7 @@ def by_model(members: Sequence[Arm]) -> dict[str, Arm]:
 
 
 def is_binary(score: Floats) -> bool:
-    return bool(np.isin(score, (0.0, 1.0)).all())
+    return bool(((score == 0) | (score == 1)).all())
 
 
 def known_size(model: ModelSpec) -> float | None:
@@ -240,15 +240,16 @@ def repeated(
     """The text given to most items at a turn: to how many items, of how many, its accuracy, and
     whether an answer was found in it."""
     reply_IE = frame.reply_CIET[c, :, :, turn]
-    item_IE = np.broadcast_to(np.arange(len(at_IE))[:, None], at_IE.shape)
-    pairs = np.unique(np.stack([reply_IE[at_IE], item_IE[at_IE]]), axis=1)
-    number, count = np.unique(pairs[0], return_counts=True)
+    # A text counts once an item, however many epochs it came in: pairs of both, as one number.
+    n_items = len(at_IE)
+    pair_IE = reply_IE.astype(np.int64) * n_items + np.arange(n_items)[:, None]
+    number, count = np.unique(np.unique(pair_IE[at_IE]) // n_items, return_counts=True)
     most = int(np.argmax(count))
     where = at_IE & (reply_IE == number[most])
     score = frame.score_CIET[c, :, :, turn][where]
     right = float(np.nan_to_num(score).mean())
     parsed = bool((frame.outcome_CIET[c, :, :, turn][where] == _OK).any())
-    return int(count[most]), len(np.unique(pairs[1])), right, parsed
+    return int(count[most]), int(at_IE.any(axis=1).sum()), right, parsed
 
 
 def outcomes(frame: Frame, c: int, turn: int) -> dict[str, int]:

@@ -322,12 +322,35 @@ def thresholds(scaled: Sequence[Scaled], joint: Joint) -> Iterator[Finding]:
     for one in scaled:
         grid = np.geomspace(one.panel.size_M.min(), one.panel.size_M.max(), _SIZES)
         delta_BK = None if one.drawn is None else one.drawn.predict_chosen(grid)
+        price = None if delta_BK is None else _price(one, joint, grid)
         for usd in (math.inf, *joint.settings.usd_per_corrected):
-            yield _threshold(one, usd, joint, grid, delta_BK)
+            yield _threshold(one, usd, joint, grid, delta_BK, price)
+
+
+def _price(one: Scaled, joint: Joint, grid: Floats) -> tuple[Floats, Floats] | None:
+    """Mean cost of correction at the grid's sizes (K,), and its replicates (B, K); None where some
+    correction costs nothing."""
+    cost_BM = np.mean(
+        [
+            np.stack([joint.draws(arm, "cost_extra") for arm in own], axis=1)
+            for own in one.panel.members.values()
+        ],
+        axis=0,
+    )
+    if not np.all(cost_BM > 0):
+        return None
+    mean_M, size = np.nanmean(cost_BM, axis=0), one.panel.size_M
+    of_mean = cost_curve(size, mean_M[None, :], size_K=grid)[0]
+    return of_mean, cost_curve(size, cost_BM, size_K=grid)
 
 
 def _threshold(
-    one: Scaled, usd: float, joint: Joint, grid: Floats, delta_BK: Floats | None
+    one: Scaled,
+    usd: float,
+    joint: Joint,
+    grid: Floats,
+    delta_BK: Floats | None,
+    price: tuple[Floats, Floats] | None,
 ) -> Finding:
     words = "helps" if math.isinf(usd) else f"pays at ${usd:g} a right answer"
     quantity = "break_even_size" if math.isinf(usd) else f"break_even_size_at_{usd:g}"
@@ -337,20 +360,10 @@ def _threshold(
         why = one.refused or "fewer than six models: no bootstrap of models"
         refused = estimate(estimand, math.nan, n=n, unit="parameters", note=why)
         return Finding(quantity, refused, "", one.panel.of, one.protocol, one.temperature)
-    size = one.panel.size_M
-    cost_BM = np.mean(
-        [
-            np.stack([joint.draws(arm, "cost_extra") for arm in own], axis=1)
-            for own in one.panel.members.values()
-        ],
-        axis=0,
-    )
     net_K, net_BK = one.comparison.best.fit.predict(grid), delta_BK
     note = ""
-    if not math.isinf(usd) and np.all(cost_BM > 0):
-        mean_M = np.nanmean(cost_BM, axis=0)
-        net_K = net_K - cost_curve(size, mean_M[None, :], size_K=grid)[0] / usd
-        net_BK = net_BK - cost_curve(size, cost_BM, size_K=grid) / usd
+    if not math.isinf(usd) and price is not None:
+        net_K, net_BK = net_K - price[0] / usd, net_BK - price[1] / usd
     elif not math.isinf(usd):
         note = "some correction costs nothing: the price is left out"
     found = break_even_sizes(grid, net_K, net_BK, level=joint.settings.level)

@@ -87,7 +87,7 @@ def _turn(
     now_S = score_ST[:, turn]
     there_S = ~np.isnan(now_S)
     n_missing = int(frame.planned_CIE[c].sum() - there_S.sum())
-    headline = _headline(score_ST[:, 0], now_S, cluster_S, settings, replicates=1)
+    headline = _headline(score_ST[:, 0], now_S, cluster_S, settings, replicates=0)
     return TurnResult(
         cell=frame.cells[c],
         turn=turn,
@@ -349,7 +349,7 @@ def _together(
     widened = replace(settings, level=level)
     made = {}
     for arm in family:
-        headline = _headline(arm.first, arm.last, arm.cluster_S, widened, replicates=1)
+        headline = _headline(arm.first, arm.last, arm.cluster_S, widened, replicates=0)
         assert headline is not None  # noqa: S101 - it was tested, so a pair is complete
         made[arm.cell.id] = estimate(
             f"{E1}: accuracy at the last turn less turn 0, together with {len(family) - 1} others",

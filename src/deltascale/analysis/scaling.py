@@ -31,7 +31,7 @@ from deltascale.records import Estimate
 from deltascale.stats.claims import Caution, cautions, cautions_before_fitting, r2_gate, r_squared
 from deltascale.stats.clustered import t_interval
 from deltascale.stats.error_rate import ErrorCurves, fit_error_curves, size_beyond_headroom
-from deltascale.stats.families import FamilyName, Fit, fit_family
+from deltascale.stats.families import FamilyName, Fit, least_misfit
 from deltascale.stats.family_bootstrap import (
     FamilyBootstrap,
     bootstrap_families,
@@ -305,8 +305,7 @@ def _family(one: Scaled, score: FamilyScore, settings: Settings) -> FormFit:
 
 def _exact(one: Scaled, fit: Fit) -> float:
     """Chi-square of the form if it held exactly, without scatter between models."""
-    alone = fit_family(fit.family.name, fit.size, fit.observed, one.panel.cov_MM)
-    return alone.misfit
+    return least_misfit(fit.family.name, fit.size, fit.observed, one.panel.cov_MM)
 
 
 def _family_note(one: Scaled, fit: Fit) -> str:

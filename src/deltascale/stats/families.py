@@ -7,7 +7,7 @@ are not known here.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -22,6 +22,7 @@ __all__ = [
     "Refits",
     "as_covariance",
     "fit_family",
+    "least_misfit",
     "profile_misfit",
     "refit_family",
     "refit_family_weighted",
@@ -165,13 +166,17 @@ class Refits:
     def predict(self, size: ArrayLike) -> FloatArray:
         """Fitted delta of each replicate at K sizes, shape (B, K)."""
         x_K = np.log(np.atleast_1d(np.asarray(size, dtype=np.float64)) / self.reference)
+        curve_BK = np.empty((len(self.theta), x_K.size))
+        for rows in _pieces(len(self.theta)):
+            curve_BK[rows] = self._curves(x_K, self.theta[rows])
+        return curve_BK
+
+    def _curves(self, x_K: FloatArray, theta: FloatArray) -> FloatArray:
+        fixed = _fixed_columns(self.family, x_K).T
         if self.family.column is None:
-            return np.asarray(self.theta @ _fixed_columns(self.family, x_K).T)
-        column_BK = self.family.column(x_K[None, :], self.theta[:, -1:])
-        linear = self.theta[:, :-1]
-        return np.asarray(
-            linear[:, :-1] @ _fixed_columns(self.family, x_K).T + linear[:, -1:] * column_BK
-        )
+            return np.asarray(theta @ fixed)
+        column_BK = self.family.column(x_K[None, :], theta[:, -1:])
+        return np.asarray(theta[:, :-2] @ fixed + theta[:, -2:-1] * column_BK)
 
 
 def as_covariance(variance: ArrayLike, models: int) -> FloatArray:
@@ -203,16 +208,9 @@ def fit_family(
     """
     family = FAMILIES[name]
     size, delta, x, reference = _checked(size_M, delta_M, reference)
-    if size.size < family.k:
-        raise ValueError(f"{name} has {family.k} parameters and there are {size.size} models")
     total = as_covariance(cov_MM, size.size) + tau2 * np.eye(size.size)
     root = _root(cov_MM, size.size, tau2)
-    shape, at_edge = math.nan, False
-    if family.column is not None:
-        profile = _Profile(family.column, _fixed_columns(family, x), x, delta, root)
-        shape, at_edge = _best_shape(profile, _shape_grid(family, x, 1_201))
-    design = _design(family, x, shape)
-    linear = _least_squares(_whitened(root, design), _whitened(root, delta))
+    design, linear, shape, at_edge = _solved(family, x, delta, root)
     theta = np.append(linear, shape) if family.column else linear
     residual = _whitened(root, delta - design @ linear)
     tangent = _whitened(root, _gradient(family, x, theta))
@@ -230,6 +228,22 @@ def fit_family(
         tau2=tau2,
         shape_at_edge=at_edge,
     )
+
+
+def least_misfit(
+    name: FamilyName,
+    size_M: ArrayLike,
+    delta_M: ArrayLike,
+    cov_MM: ArrayLike,
+    *,
+    tau2: float = 0.0,
+) -> float:
+    """The `misfit` of `fit_family` alone, which is cheaper. Raises as that does."""
+    size, delta, x, _ = _checked(size_M, delta_M, None)
+    root = _root(cov_MM, size.size, tau2)
+    design, linear, _, _ = _solved(FAMILIES[name], x, delta, root)
+    residual = _whitened(root, delta - design @ linear)
+    return float(residual @ residual)
 
 
 def profile_misfit(
@@ -275,7 +289,7 @@ def refit_family(
     z_BM = _whitened(root, deltas.T).T
     fixed = _whitened(root, _fixed_columns(family, x))
     if family.column is None:
-        theta = _least_squares(fixed, z_BM.T).T
+        theta = _all_least_squares(fixed, z_BM)
         return Refits(family, theta, _squares(z_BM - theta @ fixed.T), reference)
     profile = _Profile(family.column, _fixed_columns(family, x), x, deltas, root)
     shape_B = profile.best_on(_shape_grid(family, x, 601))
@@ -286,7 +300,7 @@ def refit_family(
     amplitude_B = (free_BM * profile.z).sum(axis=1) / square_B
     misfit_B = _squares(profile.z - amplitude_B[:, None] * free_BM)
     rest_BM = z_BM - amplitude_B[:, None] * column_BM
-    linear = _least_squares(fixed, rest_BM.T).T
+    linear = _all_least_squares(fixed, rest_BM)
     theta = np.concatenate([linear, amplitude_B[:, None], shape_B[:, None]], axis=1)
     return Refits(family, theta, misfit_B, reference)
 
@@ -360,10 +374,9 @@ class _Profile:
     def best_on(self, grid: FloatArray) -> FloatArray:
         """For many vectors: the best shape of each, (B,), refined twice by a parabola."""
         direction = self.directions(grid)
-        best_B = np.empty(len(self.z))
-        for start in range(0, len(self.z), _ROWS):
-            gain = (self.z[start : start + _ROWS] @ direction.T) ** 2
-            best_B[start : start + _ROWS] = _parabolic_peak(gain, grid)
+        best_B = _parabolic_peak(
+            ((self.z[rows] @ direction.T) ** 2 for rows in _pieces(len(self.z))), grid
+        )
         inside = (best_B > grid[0]) & (best_B < grid[-1])
         step = (grid[1] - grid[0]) / 8
         around = [
@@ -371,6 +384,21 @@ class _Profile:
             for move in (-step, 0, step)
         ]
         return best_B + np.where(inside, _peak_offset(*around) * step, 0.0)
+
+
+def _solved(
+    family: Family, x: FloatArray, delta: FloatArray, root: FloatArray
+) -> tuple[FloatArray, FloatArray, float, bool]:
+    """Design at the best shape, its linear parameters, the shape, and whether that is at an end."""
+    if x.size < family.k:
+        raise ValueError(f"{family.name} has {family.k} parameters and there are {x.size} models")
+    shape, at_edge = math.nan, False
+    if family.column is not None:
+        profile = _Profile(family.column, _fixed_columns(family, x), x, delta, root)
+        shape, at_edge = _best_shape(profile, _shape_grid(family, x, 1_201))
+    design = _design(family, x, shape)
+    linear = _least_squares(_whitened(root, design), _whitened(root, delta))
+    return design, linear, shape, at_edge
 
 
 def _best_shape(profile: _Profile, grid: FloatArray) -> tuple[float, bool]:
@@ -401,27 +429,37 @@ def _best_weighted_shape(
         raise ValueError(f"{family.name} has no shape parameter")
     grid = _shape_grid(family, x, 601)
     column_SM = family.column(x[None, :], grid[:, None])
-    column_SM = column_SM / np.abs(column_SM).max(axis=1, keepdims=True)
-    best_B = np.empty(len(deltas))
-    for start in range(0, len(deltas), _ROWS):
-        w, d = weight[start : start + _ROWS], deltas[start : start + _ROWS]
-        product, square = (w * d) @ column_SM.T, w @ (column_SM**2).T
+    column_MS = (column_SM / np.abs(column_SM).max(axis=1, keepdims=True)).T
+    square_MS = column_MS**2
+
+    def gain(rows: slice) -> FloatArray:
+        w, d = weight[rows], deltas[rows]
+        all_B1 = w.sum(axis=1, keepdims=True)
+        product, square = (w * d) @ column_MS, w @ square_MS
         if family.powers == (0,):
-            mean_column = (w @ column_SM.T) / w.sum(axis=1, keepdims=True)
+            mean_column = (w @ column_MS) / all_B1
             product = product - (w * d).sum(axis=1, keepdims=True) * mean_column
-            square = square - w.sum(axis=1, keepdims=True) * mean_column**2
-        enough = square > 1e-12 * w.sum(axis=1, keepdims=True)
-        gain = np.divide(product**2, square, out=np.zeros_like(product), where=enough)
-        best_B[start : start + _ROWS] = _parabolic_peak(gain, grid)
-    return best_B
+            square = square - all_B1 * mean_column**2
+        enough = square > 1e-12 * all_B1
+        return np.asarray(np.divide(product**2, square, out=np.zeros_like(product), where=enough))
+
+    return _parabolic_peak((gain(rows) for rows in _pieces(len(deltas))), grid)
 
 
-def _parabolic_peak(gain_BS: FloatArray, grid: FloatArray) -> FloatArray:
-    """Where the parabola through the best grid point and its neighbours is highest."""
-    best = np.argmax(gain_BS, axis=1)
+def _parabolic_peak(gains: Iterable[FloatArray], grid: FloatArray) -> FloatArray:
+    """Where the parabola through the best grid point and its neighbours is highest, (B,).
+
+    `gains` are consecutive rows of the gain (B, S), a few at a time.
+    """
+    bests, arounds = [], []
+    for gain in gains:
+        at = np.argmax(gain, axis=1)
+        beside = np.clip(at, 1, grid.size - 2)[:, None] + np.array([-1, 0, 1])
+        bests.append(at)
+        arounds.append(np.take_along_axis(gain, beside, axis=1))
+    best = np.concatenate(bests)
     inner = np.clip(best, 1, grid.size - 2)
-    rows = np.arange(len(gain_BS))
-    offset = _peak_offset(*(gain_BS[rows, inner + k] for k in (-1, 0, 1)))
+    offset = _peak_offset(*np.concatenate(arounds).T)
     refined = grid[inner] + offset * (grid[1] - grid[0])
     return np.asarray(np.where(best == inner, refined, grid[best]))
 
@@ -480,6 +518,17 @@ def _least_squares(design: FloatArray, target: FloatArray) -> FloatArray:
     length = np.maximum(np.sqrt(_squares(design.T)), 1e-300)
     found = np.asarray(np.linalg.lstsq(design / length, target)[0], dtype=np.float64)
     return found / (length if target.ndim == 1 else length[:, None])
+
+
+def _all_least_squares(design: FloatArray, target_BM: FloatArray) -> FloatArray:
+    """`_least_squares` of each row, (B, P)."""
+    return np.concatenate(
+        [_least_squares(design, target_BM[rows].T).T for rows in _pieces(len(target_BM))]
+    )
+
+
+def _pieces(n: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, n, _ROWS))
 
 
 def _squares(rows: FloatArray) -> FloatArray:

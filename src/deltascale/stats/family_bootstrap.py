@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -52,7 +52,9 @@ class FamilyBootstrap:
         curve_BK = np.full((self.chosen.size, size.size), math.nan)
         for j, refit in enumerate(self.refits):
             rows = self.chosen == j
-            curve_BK[rows] = refit.predict(size)[rows]
+            curve_BK[rows] = replace(
+                refit, theta=refit.theta[rows], misfit=refit.misfit[rows]
+            ).predict(size)
         return curve_BK
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deltascale.stats.clustered import ClusteredMean, clustered_mean, item_means
-from deltascale.stats.paired import Interval, newcombe10_interval, tango_interval
+from deltascale.stats.paired import UNKNOWN, Interval, newcombe10_interval, tango_interval
 from deltascale.stats.resampling import bootstrap_means, percentile_interval, stratum
 
 __all__ = ["Headline", "deff_tango_interval", "headline_interval"]
@@ -26,7 +26,7 @@ class Headline:
     mean: ClusteredMean  # with every standard error, deff and G
     deff: float  # the design effect used: that of single answers, at least 1
     newcombe10: Interval | None  # None for scores other than 0 and 1
-    bootstrap: Interval  # percentile, over clusters
+    bootstrap: Interval  # percentile, over clusters; NaN limits where none was drawn
     disagree: bool  # a limit of one of the three is off by over a quarter of the first's width
 
 
@@ -56,6 +56,7 @@ def headline_interval(
     - 0/1 scores, one epoch, no clusters: Tango.
     - epochs or clusters: CR1 with t_{G-1} given 20 clusters and 10 flips, else deff-Tango.
     - other scores: CR1 with t (with single items that is the ordinary t interval).
+    Without `replicates` nothing is drawn, and `disagree` is about the other two.
 
     Raises ValueError if shapes differ or no pair is complete.
     """
@@ -84,11 +85,15 @@ def headline_interval(
         shrink = deff if method == "deff-tango" else 1.0
         flips = (counts.fixed, counts.broken, counts.n)
         interval = deff_tango_interval(*flips, deff=shrink, level=level)
-    one = stratum(item_means(d_IE)[:, None], cluster_I=cluster_I)
-    replicate = bootstrap_means([one], seed=seed, replicates=replicates)[:, 0, 0]
-    boot = percentile_interval(replicate, level=level).interval
+    boot, beside = UNKNOWN, []
+    if replicates:
+        one = stratum(item_means(d_IE)[:, None], cluster_I=cluster_I)
+        replicate = bootstrap_means([one], seed=seed, replicates=replicates)[:, 0, 0]
+        boot = percentile_interval(replicate, level=level).interval
+        beside.append(boot)
     newcombe = counts.newcombe10(deff, level) if binary else None
-    beside = [boot] if newcombe is None else [boot, newcombe]
+    if newcombe is not None:
+        beside.append(newcombe)
     return Headline(
         mean.estimate, interval, method, mean, deff, newcombe, boot, _disagree(interval, beside)
     )

@@ -21,6 +21,7 @@ from deltascale.stats.families import (
     Fit,
     as_covariance,
     fit_family,
+    least_misfit,
     profile_misfit,
 )
 from deltascale.stats.paired import Interval
@@ -218,7 +219,7 @@ def between_model_variance(
         raise ValueError(f"{name} leaves {models} models no degrees of freedom")
 
     def misfit(tau2: float) -> float:
-        return fit_family(name, size_M, delta_M, cov_MM, tau2=tau2).misfit
+        return least_misfit(name, size_M, delta_M, cov_MM, tau2=tau2)
 
     without = misfit(0.0)
     tau2 = _where_falls_to(

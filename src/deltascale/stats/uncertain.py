@@ -177,9 +177,11 @@ def axis_league(
         has = ~np.isnan(x)
         args = (np.exp(x[has] - x[has].mean()), delta[has], cov[np.ix_(has, has)])
         rmse: dict[FamilyName, float] = {"loglinear": math.nan, "quadratic": math.nan}
+        tau2 = math.nan
+        if has.sum() >= FAMILIES["loglinear"].fewest_models:
+            tau2 = between_model_variance(*args).value
         for family in rmse:
             if has.sum() >= FAMILIES[family].fewest_models:
-                tau2 = between_model_variance(*args).value
                 fit = fit_family(family, *args, tau2=tau2)
                 rmse[family] = leave_one_model_out(fit).rmse
         scores.append(AxisScore(name, int(has.sum()), rmse["loglinear"], rmse["quadratic"]))
