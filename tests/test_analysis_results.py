@@ -69,6 +69,7 @@ def make_frame(
         answer_CIET=answer,
         n_calls_CIET=calls,
         input_tokens_CIET=np.full(shape, 10, np.int64),
+        cached_input_tokens_CIET=np.full(shape, 4, np.int64),
         output_tokens_CIET=np.full(shape, 5, np.int64),
         cost_nusd_CIET=cost,
         others={},

@@ -8,6 +8,7 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from deltascale import analysis, frame, ledger
@@ -219,3 +220,16 @@ def test_a_constant_guess_among_options_is_an_answer(tmp_path: Path) -> None:
     assert found.cells[0].withheld == ""
     assert found.cells[0].first.value == pytest.approx(0.5, abs=0.06)
     assert "one_reply" in {one.code for one in found.warnings}
+
+
+def test_tokens_from_a_cache_are_told_apart(tmp_path: Path) -> None:
+    async def call(request: Request) -> Reply:
+        made = await worlds.reply(request)
+        assert made.usage is not None
+        used = msgspec.structs.replace(made.usage, cached_input_tokens=2)
+        return msgspec.structs.replace(made, usage=used)
+
+    plan = worlds.plan([worlds.model()], names=("review",), n_items=5, turns=2)
+    worlds.run(plan, tmp_path / "ledger.db", call=call)
+    rows = list(tables.turn_rows(analysed(tmp_path / "ledger.db", plan).turns))
+    assert [row["tokens_cached"] for row in rows] == [2 * 5, 2 * 5]

@@ -41,7 +41,8 @@ class Frame:
     `score_CIET` in [0, 1]; NaN where no answer is known (a call failed, the budget ended, or the
     sample was not asked yet), and beyond what is planned for a cell (`planned_CIE` False).
     `answer_CIET` numbers distinct answers of an item from 0; -1 is no answer.
-    `cost_nusd_CIET` is the cost as deployed of that turn alone, and so are the tokens.
+    `cost_nusd_CIET` is the cost as deployed of that turn alone, and so are the tokens; cached ones
+    are among those put in.
     `others[name]` are secondary scores, shaped like `score_CIET`, and `counts[name]` what the
     benchmark's own scores are made of; NaN where a turn has none.
     `units` groups items that are scored as one. `chance_I` is how often a blind guess among an
@@ -63,6 +64,7 @@ class Frame:
     answer_CIET: NDArray[np.int32]
     n_calls_CIET: NDArray[np.int32]
     input_tokens_CIET: NDArray[np.int64]
+    cached_input_tokens_CIET: NDArray[np.int64]
     output_tokens_CIET: NDArray[np.int64]
     cost_nusd_CIET: NDArray[np.int64]
     others: Mapping[str, Floats]
@@ -92,7 +94,7 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
     outcome = np.full(shape, _NOT_ASKED, dtype=np.int8)
     answer = np.full(shape, -1, dtype=np.int32)
     n_calls = np.zeros(shape, dtype=np.int32)
-    tokens_in, tokens_out, cost = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+    tokens_in, cached, tokens_out, cost = (np.zeros(shape, dtype=np.int64) for _ in range(4))
     planned_CIE = np.zeros(shape[:3], dtype=np.bool_)
     others: dict[str, Floats] = {}
     counts: dict[str, Floats] = {}
@@ -107,6 +109,7 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
             outcome[at] = _CODE[turn.outcome]
             n_calls[at] = turn.n_calls
             tokens_in[at], tokens_out[at] = turn.input_tokens, turn.output_tokens
+            cached[at] = turn.cached_input_tokens
             cost[at] = turn.cost_nusd
             if turn.score is not None:
                 score[at] = turn.score
@@ -131,6 +134,7 @@ def _frame(ledger: Ledger, dataset: str, cells: list[Planned]) -> Frame:
         answer_CIET=answer,
         n_calls_CIET=n_calls,
         input_tokens_CIET=tokens_in,
+        cached_input_tokens_CIET=cached,
         output_tokens_CIET=tokens_out,
         cost_nusd_CIET=cost,
         others=others,

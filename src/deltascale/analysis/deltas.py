@@ -97,6 +97,7 @@ def _turn(
         cost_usd=float(frame.cost_nusd_CIET[c, :, :, turn].sum()) / 1e9,
         n_calls=int(frame.n_calls_CIET[c, :, :, turn].sum()),
         input_tokens=int(frame.input_tokens_CIET[c, :, :, turn].sum()),
+        cached_input_tokens=int(frame.cached_input_tokens_CIET[c, :, :, turn].sum()),
         output_tokens=int(frame.output_tokens_CIET[c, :, :, turn].sum()),
     )
 

@@ -98,6 +98,7 @@ class TurnResult:
     n_calls: int
     input_tokens: int
     output_tokens: int
+    cached_input_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

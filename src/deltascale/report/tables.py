@@ -130,6 +130,7 @@ def turn_rows(turns: Iterable[TurnResult]) -> Iterator[Row]:
             "cost_usd": one.cost_usd,
             "n_calls": one.n_calls,
             "tokens_in": one.input_tokens,
+            "tokens_cached": one.cached_input_tokens,
             "tokens_out": one.output_tokens,
         }
 
