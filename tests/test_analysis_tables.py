@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from deltascale import analysis, frame, ledger
-from deltascale.analysis import Results, Settings
+from deltascale.analysis import Results, Settings, arms
 from deltascale.records import Reply, Request, Usage
 from deltascale.report import tables
 from tests import worlds
@@ -233,3 +233,15 @@ def test_tokens_from_a_cache_are_told_apart(tmp_path: Path) -> None:
     worlds.run(plan, tmp_path / "ledger.db", call=call)
     rows = list(tables.turn_rows(analysed(tmp_path / "ledger.db", plan).turns))
     assert [row["tokens_cached"] for row in rows] == [2 * 5, 2 * 5]
+
+
+def test_a_text_counts_once_an_item_however_many_epochs_it_came_in(tmp_path: Path) -> None:
+    async def same(_: Request) -> Reply:
+        return Reply("#### 3", "stop", Usage(10, 10))
+
+    plan = worlds.plan([worlds.model()], n_items=11, names=("review",), turns=2, epochs=2)
+    worlds.run(plan, tmp_path / "ledger.db", call=same)
+    with ledger.read(tmp_path / "ledger.db") as book:
+        (of_cell,) = frame.load(book)
+    found = arms.repeated(of_cell, 0, 0, of_cell.planned_CIE[0])
+    assert found == (11, 11, pytest.approx(1 / 11), True)

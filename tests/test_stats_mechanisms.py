@@ -74,6 +74,18 @@ def test_axes_are_ranked_by_what_they_foretell() -> None:
     assert math.isnan(found[-1].rmse_loglinear)
 
 
+def test_both_forms_of_an_axis_have_its_scatter_in_their_weights() -> None:
+    rng = np.random.default_rng(20)
+    variance = ROOMY * np.geomspace(0.1, 10, 7)
+    delta = 0.01 * X + rng.normal(size=7) * 0.01
+    (found,) = stats.axis_league([X], delta, variance, names=["size"])
+    tau2 = stats.between_model_variance(SIZE, delta, variance).value
+    assert tau2 > 0
+    for form, rmse in (("loglinear", found.rmse_loglinear), ("quadratic", found.rmse_quadratic)):
+        fit = stats.fit_family(form, SIZE, delta, variance, tau2=tau2)
+        assert rmse == pytest.approx(stats.leave_one_model_out(fit).rmse, rel=1e-9)
+
+
 # --- rates and errors ----------------------------------------------------------------------------
 
 
