@@ -13,6 +13,9 @@ settings.register_profile("here", max_examples=40, deadline=None)
 settings.load_profile("here")
 
 
+# Workers fill the cores already: a second thread of BLAS would only spin beside them.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 _PLACES = {
     "--chinchilla": "DELTASCALE_CHINCHILLA_CSV",
     "--obs-scaling": "DELTASCALE_OBS_SCALING_DIR",
