@@ -132,6 +132,19 @@ async def test_no_key_shows_in_a_failure_a_reply_or_a_log(
     assert plain not in caplog.text
 
 
+@pytest.mark.parametrize("word", ["none", "EMPTY", "x", "tokens"])
+async def test_a_word_in_place_of_a_key_changes_no_reply(word: str) -> None:
+    """Servers without keys are given some word, and a reply may well hold it: as its answer."""
+    said = f"Of them {word}.\nAnswer: {word}"
+    async with (
+        FaultServer(lambda _: said) as server,
+        providers.connect(spec("openai", server.url), environ=dict.fromkeys(ENVIRON, word)) as ask,
+    ):
+        reply = await ask(ask_for())
+    assert reply.text == said
+    assert reply.usage is not None
+
+
 @given(st.text(max_size=400), st.sampled_from(["sk-", "sk-ant-api03-", "sk-or-v1-", "r8_"]))
 def test_a_message_is_one_line_without_keys_wherever_it_is_cut(text: str, prefix: str) -> None:
     key = f"{prefix}0123456789abcdefABCDEF0123456789"

@@ -29,6 +29,8 @@ Exchange: TypeAlias = Callable[..., Awaitable[Answer]]
 # with the drop has an unknown fate.
 _KEEP_ALIVE_S = 4.0
 _CONNECT_S = 30.0
+_LEAST_SECRET = 8
+"""Characters; no provider's key is as short, but what servers without keys are given is."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -75,11 +77,13 @@ async def session(
 ) -> AsyncIterator[Exchange]:
     """Connections to one server, closed with the context.
 
-    `secret` is cut out of everything that comes back. Credentials in `base` are sent as Basic
-    authorization unless `headers` hold another. Proxies come from `environ`; a loopback address
-    never goes through one.
+    `secret` is cut out of everything that comes back, unless it is a word that a server without
+    keys is given in place of one, such as `none`: in a reply that may be the answer. Credentials in
+    `base` are sent as Basic authorization unless `headers` hold another. Proxies come from
+    `environ`; a loopback address never goes through one.
     """
     proxy = _proxy(URL(base), environ)
+    secret = secret if len(secret) >= _LEAST_SECRET else ""
     key = secret.encode()
     connector = aiohttp.TCPConnector(
         limit=max(1, model.limits.connections),
