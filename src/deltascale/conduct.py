@@ -24,7 +24,7 @@ from deltascale.errors import BudgetReached, Interrupted, Mistake, SamplesMissin
 from deltascale.forecast import Forecast, forecast
 from deltascale.ledger import Ledger, Status
 from deltascale.plan import Plan
-from deltascale.records import ModelSpec, Sample, Study, UseTool
+from deltascale.records import ModelSpec, Sample, Study, UseTool, digest
 from deltascale.sandbox import Backend, choose_backend
 
 __all__ = ["LEDGER", "STUDY", "estimate", "prepare", "run", "status"]
@@ -43,6 +43,7 @@ def prepare(study: Study, *, cache: datasets.Cache, environ: Mapping[str, str]) 
         datasets.load(spec, items=study.items, seed=study.seed, cache=cache)
         for spec in study.datasets
     )
+    _refuse_twins(models)
     for one in loaded:
         scorers.check(one.scorer, one.items, where=one.spec.file or one.spec.name)
         _refuse_mismatch(one, models, study.protocols)
@@ -113,6 +114,21 @@ async def _with_signals(
             if watcher is not None:
                 watcher.cancel()
                 await asyncio.wait({watcher})
+
+
+def _refuse_twins(models: Sequence[ModelSpec]) -> None:
+    """Two models that would make the same calls, now that each has its address: their calls could
+    be told apart neither on record nor in money."""
+    known: dict[tuple[object, ...], str] = {}
+    for model in models:
+        calls = providers.endpoint(model), model.name, digest(model.params)
+        other = known.setdefault(calls, model.id)
+        if other != model.id:
+            raise Mistake(
+                f"{model.id} is asked for the same at the same address as {other}",
+                where="models",
+                remedy="leave one of them out",
+            )
 
 
 def _refuse_mismatch(
