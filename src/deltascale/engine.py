@@ -160,8 +160,8 @@ def tool_identity(sample: Sample, uses: tuple[UseTool, ...]) -> tuple[object, ..
 
 
 def verdict_identity(scorer: Scorer, sample: Sample, answer: str, text: str) -> tuple[object, ...]:
-    """What the verdict of a program's run is kept under."""
-    return scorer.name, scorer.version, sample.item.id, answer, text
+    """What the verdict of a program's run is kept under: two datasets may use one id."""
+    return scorer.name, scorer.version, sample.cell.dataset, sample.item.id, answer, text
 
 
 def _count(plan: Plan, progress: Progress) -> None:
