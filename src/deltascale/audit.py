@@ -115,7 +115,8 @@ def _flips(book: Ledger, cell: Cell) -> Iterator[_Flip]:
         ends = {turns[0].score, turns[-1].score}
         if ends == {0.0, 1.0}:
             order = hashlib.sha256(f"audit/{cell.id}/{item}/{epoch}".encode()).hexdigest()[:16]
-            yield _Flip(order, cell, item, turns[-1].score == 1.0, turns)
+            # A spreadsheet would take hex digits such as 12e45 for a number, and keep its value.
+            yield _Flip(f"flip-{order}", cell, item, turns[-1].score == 1.0, turns)
 
 
 def _asked(item: Item) -> str:
