@@ -61,7 +61,7 @@ def test_a_sheet_tells_nothing_but_two_replies(study: Path) -> None:
     held = rows(study)
     text = (study / "audit.csv").read_text(encoding="utf-8")
     assert not re.search("sim-1b|sim-8b|simulated|critique|oracle|fixed|broken", text)
-    assert all(row["id"].startswith("flip-") for row in held), "no spreadsheet takes it for a number"
+    assert all(row["id"].startswith("flip-") for row in held), "a spreadsheet saw a number"
     n_second_right = sum(truth(row) == ("No", "yes") for row in held)
     assert 3 <= n_second_right <= 17, "which is right does not follow from the order"
     (study / "audit.csv").write_text(text.replace("Compute", "compute", 1), encoding="utf-8")
