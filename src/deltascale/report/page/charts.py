@@ -86,15 +86,7 @@ def chart_data(results: Results, drawn: Examples, index: Index) -> dict[str, obj
             for one in results.turns
             if one.cell.id in cells
         ],
-        "means": [
-            {
-                "at": index.of(one.model, one.dataset, one.protocol),
-                "t": one.temperature,
-                "delta": _triple(one.estimate),
-            }
-            for one in results.contrasts
-            if one.quantity == "macro_delta"
-        ],
+        "means": _means(results, index),
         "curves": _curves(results, ladder, index),
         "rungs": [
             [_place(index.protocols, protocol), temperature, rung]
@@ -105,16 +97,7 @@ def chart_data(results: Results, drawn: Examples, index: Index) -> dict[str, obj
             for fit in results.scaling
             if fit.form == "none"
         ],
-        "frontier": [
-            {
-                "at": index.of(one.model, one.dataset, one.protocol),
-                "t": one.temperature,
-                "cost": _triple(one.cost_usd),
-                "accuracy": _triple(one.accuracy),
-                "share": _cut(one.membership.value),
-            }
-            for one in results.frontier
-        ],
+        "frontier": _frontier(results, index),
         "worth": _worth(results, cells),
         "findings": {
             "flips": _findings(results.flips, ladder, index),
@@ -124,22 +107,51 @@ def chart_data(results: Results, drawn: Examples, index: Index) -> dict[str, obj
             "benchmarks": _findings(list(map(_of_benchmark, results.benchmarks)), ladder, index),
         },
         "texts": drawn.texts,
-        "examples": [
-            {
-                "at": index.of_cell(one.cell),
-                "t": one.cell.temperature,
-                "kind": one.kind,
-                "item": one.item,
-                "epoch": one.epoch,
-                "spoken": [
-                    [s.role, s.text, s.turn, s.outcome, _cut(s.score), s.answer]
-                    for s in one.spoken
-                ],
-            }
-            for one in drawn.shown
-        ],
-    }  # fmt: skip
+        "examples": _examples(drawn, index),
+    }
     return made | _names(results, index)
+
+
+def _means(results: Results, index: Index) -> list[dict[str, object]]:
+    """Each model's delta over all datasets."""
+    return [
+        {
+            "at": index.of(one.model, one.dataset, one.protocol),
+            "t": one.temperature,
+            "delta": _triple(one.estimate),
+        }
+        for one in results.contrasts
+        if one.quantity == "macro_delta"
+    ]
+
+
+def _frontier(results: Results, index: Index) -> list[dict[str, object]]:
+    return [
+        {
+            "at": index.of(one.model, one.dataset, one.protocol),
+            "t": one.temperature,
+            "cost": _triple(one.cost_usd),
+            "accuracy": _triple(one.accuracy),
+            "share": _cut(one.membership.value),
+        }
+        for one in results.frontier
+    ]
+
+
+def _examples(drawn: Examples, index: Index) -> list[dict[str, object]]:
+    return [
+        {
+            "at": index.of_cell(one.cell),
+            "t": one.cell.temperature,
+            "kind": one.kind,
+            "item": one.item,
+            "epoch": one.epoch,
+            "spoken": [
+                [s.role, s.text, s.turn, s.outcome, _cut(s.score), s.answer] for s in one.spoken
+            ],
+        }
+        for one in drawn.shown
+    ]
 
 
 def _names(results: Results, index: Index) -> dict[str, object]:
