@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from deltascale import datasets
+from deltascale.datasets import Cache
+from deltascale.datasets.fetch import Remote
 from deltascale.datasets.toolqa import agent, corpora
 from deltascale.datasets.toolqa.tools import Toolbox, runner
 from deltascale.records import Cell, Item, Question, Sample, UseTool
@@ -20,6 +22,18 @@ from deltascale.records import Cell, Item, Question, Sample, UseTool
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data" / "toolqa"
 SAMPLE = Sample(Cell("m", "toolqa", "review", 0.0), Item("i", Question((), ""), ""), epoch=0)
 START = UseTool(agent.START, "{}")
+
+
+def warm(folder: Path, *published: tuple[Remote, Path]) -> Cache:
+    """A cache that has these files, each from where it lies, and can download nothing."""
+    cache = Cache(folder, offline=True)
+    for remote, lies in published:
+        if not lies.exists():
+            pytest.skip(f"{lies.name} does not lie beside this checkout")
+        place = cache.path(remote)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(lies, place)
+    return cache
 
 
 def folder(parent: Path) -> Path:

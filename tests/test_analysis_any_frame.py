@@ -15,7 +15,7 @@ from deltascale.analysis import Settings, analyse
 from deltascale.frame import Frame
 from deltascale.records import ModelSpec, Study
 from deltascale.report import tables
-from tests.test_analysis_results import make_frame, model, study
+from tests.frames import make_frame, model, study
 
 PROTOCOLS = ("review", "critique", "resample", "vote", "oracle")
 

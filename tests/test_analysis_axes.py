@@ -23,7 +23,7 @@ from deltascale.analysis.results import ALL_DATASETS, Finding, Settings
 from deltascale.frame import Frame
 from deltascale.records import ModelSpec, Price, Size
 from deltascale.stats import axis_league, trend_over_such_models
-from tests.test_analysis_results import QUICK, flipped, make_frame, pick, study
+from tests.frames import QUICK, flipped, make_frame, pick, study
 
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deltascale.analysis import Caveat, Results, analyse
 from deltascale.frame import OUTCOMES, Frame
 from deltascale.report import guidelines
-from tests.test_analysis_results import QUICK, make_frame, model, study
+from tests.frames import QUICK, make_frame, model, study
 
 Floats = NDArray[np.float64]
 NO_ANSWER = OUTCOMES.index("no_answer")

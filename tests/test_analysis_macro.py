@@ -13,7 +13,7 @@ from deltascale.analysis.results import ALL_DATASETS
 from deltascale.frame import Frame
 from deltascale.records import ModelSpec
 from deltascale.stats.clustered import bonett_price_floor, clustered_mean
-from tests.test_analysis_results import QUICK, flipped, make_frame, model, pick, study
+from tests.frames import QUICK, flipped, make_frame, model, pick, study
 
 DATASETS = {"one": 30, "two": 200, "three": 80}
 

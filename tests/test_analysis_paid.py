@@ -14,7 +14,7 @@ from deltascale.ledger import Spent
 from deltascale.providers import CallFailed
 from deltascale.records import Failure, Reply, Request
 from tests import worlds
-from tests.test_analysis_results import QUICK
+from tests.frames import QUICK
 
 QUANTITIES = ("paid", "as_deployed", "saved_by_sharing")
 

@@ -3,132 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from msgspec.structs import replace
-from numpy.typing import NDArray
 
-from deltascale.analysis import Results, Settings, analyse
+from deltascale.analysis import Results, analyse
 from deltascale.analysis import arms as arms_of
 from deltascale.analysis.flips import _kitagawa, flips
 from deltascale.analysis.joint import resample
 from deltascale.analysis.results import ALL_DATASETS, Finding, estimate
 from deltascale.analysis.voting import controls
 from deltascale.frame import Frame
-from deltascale.records import Cell, Estimate, ModelSpec, Price, Size, Study
+from deltascale.records import Estimate
 from deltascale.stats.flips import Flips, kitagawa
 from deltascale.stats.majority import majority_accuracy
-
-Floats = NDArray[np.float64]
-QUICK = Settings(replicates=200)
-PRICE = Price(1_000, 1_000, 4_000, "test", "2026-01-01")
-
-
-def model(billions: float | None, *, low: float = 0.0, family: str = "f") -> ModelSpec:
-    name = f"m{billions or low:g}"
-    size = Size("published", billions * 1e9, citation="a test") if billions else Size("unknown")
-    if low:
-        size = Size("estimate", low=low * 1e9, high=10 * low * 1e9, citation="a test")
-    return ModelSpec(f"openai/{name}", "openai", name, size, PRICE, family=family)
-
-
-def make_frame(
-    dataset: str,
-    score_by_cell: dict[tuple[str, str], Floats],
-    *,
-    temperature: float = 0.7,
-    answers: dict[tuple[str, str], NDArray[np.int32]] | None = None,
-    n_calls: dict[tuple[str, str], NDArray[np.int32]] | None = None,
-    cost_nusd: dict[tuple[str, str], int] | None = None,
-) -> Frame:
-    """A frame of (model, protocol) → scores (I, E, T); answers follow the scores unless given."""
-    score = np.stack(list(score_by_cell.values()))
-    shape = score.shape
-    known = ~np.isnan(score)
-    answer = np.where(known, np.where(score == 1, 0, 1), -1).astype(np.int32)
-    calls = np.ones(shape, np.int32)
-    cost = np.full(shape, 1_000, np.int64)
-    for c, key in enumerate(score_by_cell):
-        answer[c] = (answers or {}).get(key, answer[c])
-        calls[c] = (n_calls or {}).get(key, calls[c])
-        cost[c] = (cost_nusd or {}).get(key, 1_000)
-    items = tuple(f"i{n:04d}" for n in range(shape[1]))
-    return Frame(
-        dataset=dataset,
-        cells=tuple(Cell(m, dataset, p, temperature) for m, p in score_by_cell),
-        items=items,
-        clusters=items,
-        strata=("",) * len(items),
-        units=items,
-        chance_I=np.full(len(items), np.nan),
-        planned_CIE=np.ones(shape[:3], np.bool_),
-        score_CIET=score,
-        outcome_CIET=np.where(known, 0, 5).astype(np.int8),
-        answer_CIET=answer,
-        n_calls_CIET=calls,
-        input_tokens_CIET=np.full(shape, 10, np.int64),
-        cached_input_tokens_CIET=np.full(shape, 4, np.int64),
-        output_tokens_CIET=np.full(shape, 5, np.int64),
-        cost_nusd_CIET=cost,
-        others={},
-        counts={},
-        reply_CIET=np.full(shape, -1, np.int32),
-        reply_error_CIET=np.zeros(shape, np.bool_),
-    )
-
-
-def study(models: Sequence[ModelSpec], *protocols: str) -> Study:
-    return Study("t", tuple(models), (), protocols, turns=2)
-
-
-def flipped(
-    rng: np.random.Generator, n: int, first: float, fix: float, harm: float, *, turns: int = 2
-) -> Floats:
-    """(n, 1, turns) scores of a chain with these rates."""
-    score = np.empty((n, 1, turns))
-    score[:, 0, 0] = rng.random(n) < first
-    for turn in range(1, turns):
-        right = score[:, 0, turn - 1] == 1
-        u = rng.random(n)
-        score[:, 0, turn] = np.where(right, u >= harm, u < fix)
-    return score
-
-
-def scaling_world(seed: int, sizes: Sequence[float], *, n: int = 300) -> tuple[Frame, Study]:
-    """Review is of no use to the smallest model and of much to the largest."""
-    rng = np.random.default_rng(seed)
-    models = [model(size) for size in sizes]
-    scores = {}
-    for one, size in zip(models, sizes, strict=True):
-        x = math.log(size)
-        scores[one.id, "review"] = flipped(rng, n, 0.5, 0.1 + 0.05 * x, 0.1 - 0.015 * x)
-    return make_frame("d", scores), study(models, "review")
-
-
-def null_world(seed: int, *, models: int = 7, n: int = 150) -> tuple[tuple[Frame, ...], Study]:
-    """Review answers afresh: items differ in difficulty, and nothing is ever corrected."""
-    rng = np.random.default_rng(seed)
-    specs = [model(4.0**k) for k in range(models)]
-    frames = []
-    for dataset in ("one", "two"):
-        scores = {}
-        for spec in specs:
-            rate = rng.beta(0.7, 0.7, size=n)
-            for protocol in ("review", "resample"):
-                scores[spec.id, protocol] = (rng.random((3, n)) < rate).T[:, None, :].astype(float)
-        frames.append(make_frame(dataset, scores))
-    return tuple(frames), study(specs, "review", "resample")
-
-
-def pick(rows: Sequence[Finding], quantity: str, **where: object) -> list[Finding]:
-    return [
-        row
-        for row in rows
-        if row.quantity == quantity and all(getattr(row, k) == v for k, v in where.items())
-    ]
-
+from tests.frames import (
+    QUICK,
+    flipped,
+    make_frame,
+    model,
+    null_world,
+    pick,
+    scaling_world,
+    study,
+)
 
 # --- what is kept apart --------------------------------------------------------------------------
 
@@ -333,100 +231,6 @@ def test_pairs_use_the_items_that_both_have() -> None:
     assert pair.estimate.value == pytest.approx(both.mean())
     assert pair.estimate.n == 260
     assert pair.estimate.n_missing == 40
-
-
-# --- against size --------------------------------------------------------------------------------
-
-
-def test_three_models_are_not_fitted_and_the_reason_is_said() -> None:
-    frame, made = scaling_world(6, [1, 8, 64])
-    found = analyse((frame,), made, settings=QUICK)
-    (row,) = found.scaling
-    assert (row.form, row.n_models) == ("none", 3)
-    assert "3 models: nothing is fitted below 4" in row.note
-    assert not found.predictions
-    for threshold in found.thresholds:
-        assert threshold.estimate.value is None
-        assert "nothing is fitted" in threshold.estimate.note
-    (claim,) = found.claims
-    assert claim.rung <= 2
-    assert "no_fit" in {one.code for one in found.warnings}
-
-
-def test_sizes_that_are_not_published_never_enter_a_fit_as_points() -> None:
-    rng = np.random.default_rng(7)
-    models = [*(model(size) for size in (1, 3, 9, 27, 81)), model(None, low=50.0), model(None)]
-    models[-1] = replace(models[-1], id="openai/secret", name="secret")
-    scores = {
-        (one.id, "review"): flipped(rng, 200, 0.5, 0.1 + 0.05 * k, 0.08)
-        for k, one in enumerate(models)
-    }
-    frame, made = make_frame("d", scores), study(models, "review")
-    found = analyse((frame,), made, settings=QUICK)
-    assert {row.n_models for row in found.scaling} == {5}
-    assert not pick(found.sensitivity, "alpha_bounds")
-    (said,) = [one for one in found.warnings if one.code == "unpublished_sizes"]
-    assert "openai/m50" in said.text
-    assert "openai/secret" in said.text
-    asked = analyse((frame,), made, settings=Settings(replicates=200, estimated_sizes=True))
-    assert asked.scaling == found.scaling, "the fits stay on published sizes"
-    (bounds,) = pick(asked.sensitivity, "alpha_bounds")
-    assert bounds.estimate.value is None, "a range, never a point"
-    assert bounds.estimate.n == 6
-    assert bounds.estimate.low is not None
-    assert bounds.estimate.high is not None
-    assert bounds.estimate.low < bounds.estimate.high
-    (alone,) = pick(asked.sensitivity, "alpha_disclosed_only")
-    (power,) = [row for row in asked.scaling if row.form == "power"]
-    assert alone.estimate.value == pytest.approx(power.parameters["alpha"].value, abs=0.2)
-
-
-def test_forms_of_one_world_share_their_scatter_and_their_weights_sum_to_one() -> None:
-    frame, made = scaling_world(8, [1, 2, 4, 8, 16, 32, 64])
-    found = analyse((frame,), made, settings=Settings(replicates=200, error_rate=True))
-    forms = {row.form: row for row in found.scaling}
-    assert set(forms) == {
-        "constant", "loglinear", "power", "saturating", "quadratic", "power_floor",
-        "two_rate", "error_rate",
-    }  # fmt: skip
-    families = [row for row in found.scaling if row.weight is not None]
-    assert sum(row.weight or 0 for row in families) == pytest.approx(1)
-    assert sum(row.chosen or 0 for row in families) == pytest.approx(1)
-    assert len({row.tau for row in families}) == 1
-    assert min(row.delta_aicc for row in families if row.delta_aicc is not None) == 0
-    alpha = forms["power"].parameters["alpha"]
-    assert alpha.method == "RE-profile"
-    assert alpha.estimand.startswith("E2")
-    assert forms["power"].parameters["alpha_if_exact"].estimand.startswith("E1")
-    slope = forms["loglinear"].parameters["b"]
-    assert slope.low is not None
-    assert slope.low > 0
-    for row in found.predictions:
-        assert row.mean.value is not None
-        if row.form in ("loglinear", "power") and row.new_model.low is not None:
-            assert row.mean.low is not None
-            assert row.new_model.low <= row.mean.low <= row.mean.value
-    far = [row for row in found.predictions if row.extrapolated]
-    assert min(row.parameters for row in far) > 3 * 64e9
-
-
-def test_where_nothing_is_corrected_nothing_is_claimed() -> None:
-    for seed in (11, 12):
-        frames, made = null_world(seed)
-        found = analyse(frames, made, settings=QUICK)
-        (claim,) = found.claims
-        assert claim.rung == 0, claim
-        assert claim.text == "no claim"
-        gates = {row.r2_gate for row in found.scaling if row.form == "power"}
-        assert "passed" not in gates
-
-
-def test_a_trend_is_claimed_and_a_law_is_not_on_one_decade_of_few_models() -> None:
-    frame, made = scaling_world(14, [1, 2, 4, 6, 8], n=1_500)
-    (claim,) = analyse((frame,), made, settings=QUICK).claims
-    assert claim.rung == 2
-    assert "points per e-fold" in claim.text
-    assert "law" in claim.missing
 
 
 # --- money ---------------------------------------------------------------------------------------

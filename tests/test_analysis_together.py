@@ -12,7 +12,7 @@ from deltascale.analysis import cells as cells_of
 from deltascale.report import tables
 from deltascale.stats.multiplicity import bonferroni_z
 from deltascale.stats.paired import tango_interval
-from tests.test_analysis_results import flipped, make_frame, model, null_world, study
+from tests.frames import flipped, make_frame, model, null_world, study
 
 SETTINGS = Settings(replicates=1_000)
 

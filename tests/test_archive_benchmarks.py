@@ -22,7 +22,7 @@ from deltascale.errors import Mistake
 from deltascale.records import DatasetSpec, Study
 from deltascale.sandbox import try_backend
 from deltascale.testing import FaultServer
-from tests import archives
+from tests import archives, corpus
 from tests.test_five_benchmarks import ENVIRON, script, served
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
@@ -35,18 +35,14 @@ COFFEE = {"domains": "coffee", "difficulty": "easy", "python": "off", "dialect":
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    if not SHARED.exists():
-        pytest.skip("the shared data is not beside this checkout")
-    warm = Cache(tmp_path_factory.mktemp("cache"), offline=True)
-    questions = SHARED / "toolqa" / "questions" / "easy" / "coffee-easy.jsonl"
-    for remote, published in (
+    return corpus.warm(
+        tmp_path_factory.mktemp("cache"),
         (humaneval.FILE, SHARED / "humaneval" / "HumanEval.jsonl.gz"),
-        (toolqa.remote("easy/coffee"), questions),
-    ):
-        place = warm.path(remote)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(published, place)
-    return warm
+        (
+            toolqa.remote("easy/coffee"),
+            SHARED / "toolqa" / "questions" / "easy" / "coffee-easy.jsonl",
+        ),
+    )
 
 
 def lay_out(home: Path) -> tuple[DatasetSpec, ...]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import corpus
+
 ROOT = Path(__file__).resolve().parents[1]
 ITEMS = ROOT / ".." / "shared" / "data" / "gsm8k" / "test.jsonl"
 
@@ -32,16 +34,10 @@ main()
 def test_a_real_study_verifies_elsewhere(tmp_path: Path) -> None:
     if importlib.util.find_spec("xllamacpp") is None:
         pytest.skip("the extra `local` is not installed")
-    if not ITEMS.exists():
-        pytest.skip("the GSM8K items do not lie beside the checkout")
-    from deltascale.datasets import Cache
     from deltascale.datasets.gsm8k import TEST
     from deltascale.providers import local
 
-    cache = tmp_path / "cache"
-    place = Cache(cache).path(TEST)
-    place.parent.mkdir(parents=True)
-    shutil.copy(ITEMS, place)
+    cache = corpus.warm(tmp_path / "cache", (TEST, ITEMS)).directory
     local.pull("smollm2-135m")
     environ = {**os.environ, "DELTASCALE_CACHE": str(cache), "DELTASCALE_OFFLINE": "1"}
 

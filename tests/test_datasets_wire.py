@@ -6,7 +6,6 @@ Every case goes through `datasets.load` or the command line; `test_fetch.py` has
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,13 +15,13 @@ from urllib.parse import urlsplit
 import pytest
 
 from deltascale import datasets
-from deltascale.cli import main
 from deltascale.datasets import Cache, gsm8k, hub, humaneval, mathbench, superglue, toolqa
 from deltascale.datasets.fetch import Remote, fetch
 from deltascale.datasets.toolqa import corpora
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec
 from tests import corpus, wires
+from tests.test_cli import deltascale
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 PAGE = b"<!DOCTYPE html><html><title>Quota exceeded</title></html>"
@@ -355,14 +354,7 @@ def commanded(
 ) -> tuple[int, str, str]:
     monkeypatch.setenv("DELTASCALE_MIRROR", wire.mirror.base)
     monkeypatch.setenv("DELTASCALE_CACHE", str(wire.cache.directory))
-    monkeypatch.setattr(sys, "argv", ["deltascale", "datasets", *arguments])
-    code = 0
-    try:
-        main()
-    except SystemExit as ended:
-        code = int(ended.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    return deltascale("datasets", *arguments, monkeypatch=monkeypatch, capsys=capsys)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import gzip
 import importlib.util
 import json
 import re
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from deltascale.engine import Progress
 from deltascale.records import DatasetSpec, Item
 from deltascale.sandbox import try_backend
 from deltascale.testing import Asked, FaultServer, LoopbackServer, Told
+from tests import corpus
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 FEW = Settings(replicates=20)
@@ -62,19 +62,15 @@ def specs(**toolqa_options: str) -> tuple[DatasetSpec, ...]:
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """Warm with what was published; nothing can be downloaded."""
-    if not SHARED.exists():
-        pytest.skip("the shared data is not beside this checkout")
-    warm = Cache(tmp_path_factory.mktemp("cache"), offline=True)
-    questions = SHARED / "toolqa" / "questions" / "easy" / "coffee-easy.jsonl"
-    for remote, published in (
+    return corpus.warm(
+        tmp_path_factory.mktemp("cache"),
         (gsm8k.TEST, SHARED / "gsm8k" / "test.jsonl"),
         (humaneval.FILE, SHARED / "humaneval" / "HumanEval.jsonl.gz"),
-        (toolqa.remote("easy/coffee"), questions),
-    ):
-        place = warm.path(remote)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(published, place)
-    return warm
+        (
+            toolqa.remote("easy/coffee"),
+            SHARED / "toolqa" / "questions" / "easy" / "coffee-easy.jsonl",
+        ),
+    )
 
 
 # --- models that are scripts ---------------------------------------------------------------------

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from deltascale import study
 from deltascale.errors import StudyMistake
 from deltascale.study.text import Findings, plain, render, tree
-from tests.test_study import JSON, PHASED, parsed
+from tests.test_study import JSON, parsed
+from tests.test_study_chosen import PHASED
 
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CALM_FEW = settings(CALM, max_examples=12)
