@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from deltascale.errors import BudgetReached, Stop
 from deltascale.providers import Caller, CallFailed
@@ -197,6 +197,13 @@ class _Minute:
         charge.n_tokens = n_tokens
 
 
+class _Entry(NamedTuple):
+    """A call that was let through: its number, and the tokens it takes of a minute."""
+
+    number: int
+    charge: _Charge | None
+
+
 class _Gate:
     """Lets calls of one model through, first come first served, at the pace its limits allow.
 
@@ -213,31 +220,64 @@ class _Gate:
         self._n_entered = 0
         self._cut_at = 0
         self._held_until = float("-inf")
-        self._line = asyncio.Lock()
-        self._room: asyncio.Future[None] | None = None
+        self._line: deque[tuple[int, asyncio.Future[_Entry]]] = deque()
+        self._timer: asyncio.Task[None] | None = None
+        self._is_called = False
         self._requests = None if limits.rpm is None else _Bucket(limits.rpm, clock)
         self._tokens = None if limits.tpm is None else _Minute(limits.tpm, clock)
 
-    async def enter(self, n_tokens: int) -> tuple[int, _Charge | None]:
-        """Wait for a place. The call's number and charge are to be given back with its end."""
-        async with self._line:
-            while True:
-                if self._n_in_flight >= int(self._window):
-                    self._room = asyncio.get_running_loop().create_future()
-                    await self._room
-                    continue
+    async def enter(self, n_tokens: int) -> _Entry:
+        """Wait for a place. It is given back with `leave`."""
+        place: asyncio.Future[_Entry] = asyncio.get_running_loop().create_future()
+        self._line.append((n_tokens, place))
+        self._serve()
+        try:
+            return await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._n_in_flight -= 1
+            self._serve()
+            raise
+
+    def _serve(self) -> None:
+        """Let in everybody who may enter now: a turn of the loop for each would be the limit."""
+        self._is_called = False
+        while self._line and self._n_in_flight < int(self._window):
+            n_tokens, place = self._line[0]
+            if not place.done():
                 wait_s = self._wait_s(n_tokens)
-                if wait_s <= 0:
-                    break
-                # Not the whole wait at once, because corrections may make it shorter, and not so
-                # little that a clock's rounding could swallow it.
-                await self._sleep(min(max(wait_s, _LEAST_WAIT_S), _RECHECK_S))
-            if self._requests is not None:
-                self._requests.take()
-            charge = None if self._tokens is None else self._tokens.take(n_tokens)
-            self._n_in_flight += 1
-            self._n_entered += 1
-            return self._n_entered, charge
+                if wait_s > 0:
+                    if self._timer is None:
+                        self._timer = asyncio.create_task(self._serve_after(wait_s))
+                    return
+                place.set_result(self._entry(n_tokens))
+            self._line.popleft()
+        if self._timer is not None and not self._line:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _serve_after(self, wait_s: float) -> None:
+        # Not the whole wait at once, because corrections may make it shorter, and not so little
+        # that a clock's rounding could swallow it.
+        try:
+            await self._sleep(min(max(wait_s, _LEAST_WAIT_S), _RECHECK_S))
+        except Stop as stop:
+            self._timer = None
+            while self._line:
+                _, place = self._line.popleft()
+                if not place.done():
+                    place.set_exception(stop)
+            return
+        self._timer = None
+        self._serve()
+
+    def _entry(self, n_tokens: int) -> _Entry:
+        if self._requests is not None:
+            self._requests.take()
+        self._n_in_flight += 1
+        self._n_entered += 1
+        charge = None if self._tokens is None else self._tokens.take(n_tokens)
+        return _Entry(self._n_entered, charge)
 
     def _wait_s(self, n_tokens: int) -> float:
         wait_s = self._held_until - self._clock()
@@ -266,8 +306,10 @@ class _Gate:
 
     def leave(self) -> None:
         self._n_in_flight -= 1
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+        if self._line and not self._is_called:
+            # After all that came in together: one of them may say that the others must wait.
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._serve)
 
 
 def _expected_tokens(request: Request) -> int:
