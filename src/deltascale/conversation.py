@@ -28,7 +28,6 @@ from deltascale.records import (
     Submit,
     Turn,
     UseTool,
-    digest,
 )
 
 __all__ = ["NO_REPLY", "Judge", "Setting", "ToolRunner", "converse"]
@@ -177,7 +176,7 @@ async def _score(
     if not heard:
         raise RuntimeError(f"protocol {setting.protocol.name} submitted a reply it never asked for")
     _, request, reply = heard[0]
-    call = digest(request).hex()
+    call = request.key.hex()
     outcome = _OUTCOME_BY_STOP.get(reply.stop)
     if outcome is None and seen.answer is None:
         outcome = "no_answer"

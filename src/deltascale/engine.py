@@ -342,8 +342,7 @@ class _Lane:
 
     async def _on_failure(self, request: Request, failed: CallFailed) -> None:
         self.progress.n_failed_attempts += 1
-        key = digest(request)
-        await self.ledger.keep_failure(key, request, failed.failure, failed.cost_nusd)
+        await self.ledger.keep_failure(request.key, request, failed.failure, failed.cost_nusd)
         self.progress.spent_nusd = self.budget.spent_nusd
 
 

@@ -28,7 +28,6 @@ from deltascale.records import (
     Score,
     Usage,
     UseTool,
-    digest,
 )
 
 __all__ = ["SCENARIOS", "Forecast", "forecast", "hours"]
@@ -213,7 +212,7 @@ class _Pretended:
         self._seen: set[bytes] = set()
 
     async def call(self, request: Request) -> Reply:
-        key = digest(request)
+        key = request.key
         on_record = self._ledger.reply(key) if self._ledger else None
         if on_record is not None:
             self.count.n_on_record += 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
@@ -139,8 +140,8 @@ class Params(msgspec.Struct, frozen=True, omit_defaults=True):
     extra: dict[str, object] = {}
 
 
-class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One model request. `endpoint` names the server and its dialect, never a key.
+class Request(msgspec.Struct, frozen=True, omit_defaults=True, dict=True):
+    """One model request. `endpoint` names the server and its dialect, never a secret.
 
     `draw` tells independent draws of the same prompt apart, `epoch` independent repetitions.
     """
@@ -152,6 +153,11 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     tools: tuple[Tool, ...] = ()
     draw: int = 0
     epoch: int = 0
+
+    @cached_property
+    def key(self) -> bytes:
+        """What the call is kept under: its digest, 32 bytes."""
+        return digest(self)
 
 
 _canonical = msgspec.json.Encoder(order="deterministic")
@@ -481,7 +487,7 @@ class Study(msgspec.Struct, frozen=True, omit_defaults=True):
     warnings: tuple[str, ...] = ()
 
 
-class Cell(msgspec.Struct, frozen=True):
+class Cell(msgspec.Struct, frozen=True, dict=True):
     """One combination of factors."""
 
     model: str
@@ -489,7 +495,7 @@ class Cell(msgspec.Struct, frozen=True):
     protocol: str
     temperature: float
 
-    @property
+    @cached_property
     def id(self) -> str:
         """16 hex digits, stable across runs and machines."""
         return digest(self).hex()[:16]

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from deltascale import ledger
 from deltascale.archive.scrub import Scrub
 from deltascale.errors import Mistake
-from deltascale.records import Cell, Failure, Reply, Request, digest
+from deltascale.records import Cell, Failure, Reply, Request
 
 __all__ = ["Rules", "copy", "fork", "has_bomb", "texts"]
 
@@ -173,7 +173,7 @@ def _copy_calls(old: sqlite3.Connection, new: sqlite3.Connection, rules: Rules) 
             asked, said = replace(asked, messages=(), tools=()), _silent(said)
             new_key, raw = key, nothing
         else:
-            new_key = key if asked is before else digest(asked)
+            new_key = key if asked is before else asked.key
         if asked is not before:
             request = zlib.compress(_encode(asked), 1)
         if said is not said_before:

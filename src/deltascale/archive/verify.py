@@ -243,7 +243,7 @@ class _Pack:
             hidden = bool(self.manifest.withheld) and not call.request.messages
             n_hidden += hidden
             where = f"call {call.key.hex()[:16]}"
-            if not hidden and digest(call.request) != call.key:
+            if not hidden and call.request.key != call.key:
                 return Check("calls", "failed", f"{where}: its key is not that of its request")
             cost = models.get((call.request.endpoint, call.request.model))
             if cost is None:

@@ -23,7 +23,7 @@ import msgspec
 
 from deltascale.errors import CatalogMistake, MissingExtra, Mistake
 from deltascale.providers import Caller, openai
-from deltascale.records import Failure, ModelSpec, Reply, Request, digest
+from deltascale.records import Failure, ModelSpec, Reply, Request
 
 __all__ = ["WEIGHTS", "Weights", "check", "connect", "endpoint", "pull", "weights_file"]
 
@@ -217,7 +217,7 @@ def _n_threads() -> int:
 
 def _seed(request: Request) -> int:
     """In [0, 2^31): the same for the same request on every machine."""
-    return int.from_bytes(digest(request)[:4], "big") >> 1
+    return int.from_bytes(request.key[:4], "big") >> 1
 
 
 @asynccontextmanager

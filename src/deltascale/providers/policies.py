@@ -22,7 +22,6 @@ from deltascale.records import (
     Reply,
     Request,
     Usage,
-    digest,
 )
 
 __all__ = [
@@ -473,7 +472,7 @@ def journalled(ask: Caller, *, price: Price, journal: Journal) -> Caller:
         worst = worst_case_nusd(price, request)
         if not worst:
             return await ask(request)
-        key = digest(request)
+        key = request.key
         is_noted = False
         try:
             await journal.reserve(key, request, worst)
@@ -559,7 +558,7 @@ def recorded(
 ) -> Caller:
     """Ask only for what is not on record, and put every reply on record before it is given.
 
-    Keys are `records.digest(request)`. Equal requests at the same time make one call: all get its
+    Equal requests at the same time make one call: all get its
     reply or its failure. Cancelling one of them leaves the call to the others; cancelling the last
     cancels the call, unless its reply is already there: a paid reply is stored first.
     """
@@ -579,7 +578,7 @@ def recorded(
             leave(key, flight)
 
     async def known(request: Request) -> Reply:
-        key = digest(request)
+        key = request.key
         flight = flights.get(key)
         if flight is None:
             reply = lookup(key)

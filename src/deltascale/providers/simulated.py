@@ -24,7 +24,7 @@ from statistics import NormalDist
 from msgspec.structs import replace
 
 from deltascale.providers import Caller, CallFailed
-from deltascale.records import Failure, ModelSpec, Reply, Request, Usage, digest
+from deltascale.records import Failure, ModelSpec, Reply, Request, Usage
 
 __all__ = ["Truth", "check", "connect", "endpoint", "truth"]
 
@@ -174,7 +174,7 @@ def _chance(request: Request) -> float:
     """A number in [0, 1) that the request fixes; at temperature 0 all draws are the same."""
     if not request.params.temperature:
         request = replace(request, draw=0, epoch=0)
-    return int.from_bytes(digest(request)[:8], "big") / 2**64
+    return int.from_bytes(request.key[:8], "big") / 2**64
 
 
 def _difficulty(question: str) -> float:
