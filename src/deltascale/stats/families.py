@@ -38,6 +38,9 @@ FamilyName: TypeAlias = Literal[
 # Replicates worked on at once: few enough for the cache, and for BLAS to keep to one thread.
 _ROWS = 32
 
+# A parameter that moves the curve by less than this has no standard error: its square underflows.
+_NOTHING = 1e-140
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
@@ -536,11 +539,14 @@ def _squares(rows: FloatArray) -> FloatArray:
 
 
 def _inverse_or_nan(matrix: FloatArray) -> FloatArray:
-    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
-    correlation = matrix / np.outer(scale, scale)
+    """The covariance to this information; NaN where a parameter moves nothing."""
+    scale = np.sqrt(np.diag(matrix))
+    if np.min(scale) < _NOTHING:
+        return np.full_like(matrix, math.nan)
+    correlation = matrix / scale / scale[:, None]
     if np.linalg.cond(correlation) > 1e14:
         return np.full_like(matrix, math.nan)
-    return np.asarray(np.linalg.inv(correlation) / np.outer(scale, scale))
+    return np.asarray(np.linalg.inv(correlation) / scale / scale[:, None])
 
 
 def _checked(
