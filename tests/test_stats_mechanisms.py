@@ -153,10 +153,10 @@ def test_error_curves_recover_and_test() -> None:
     assert found.beta_region[0].covers(0.5)
     np.testing.assert_allclose(found.predict(size), before - after, atol=1e-4)
     power = stats.fit_family("power", size, 0.03 * ratio**0.3, np.full(10, 1e-4))
-    crossing = stats.size_beyond_headroom(power, found)
+    crossing = stats.size_beyond_headroom(power, found.errors_first)
     assert power.predict(crossing) == pytest.approx(found.errors(crossing)[0], rel=0.02)
     flat = stats.fit_family("constant", size, np.full(10, 0.01), np.full(10, 1e-4))
-    assert stats.size_beyond_headroom(flat, found) == math.inf
+    assert stats.size_beyond_headroom(flat, found.errors_first) == math.inf
 
 
 def test_a_floor_is_never_below_zero_and_both_errors_are_weighed_together() -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from deltascale.analysis.arms import arms, groups
 from deltascale.analysis.contrasts import Panel, panels
@@ -33,6 +34,9 @@ Floats = NDArray[np.float64]
 _ITEMS = (50, 100, 200, 500, 1_000, 2_000, 5_000)
 _EPOCHS = (1, 2, 3, 5)
 _SIMULATED_ITEMS = (100, 300, 1_000)
+_NO_FLIPS = "no answer flips: take a larger pilot, or assume rates with --flips"
+_WIDEST = 2.0
+"""Logits that scatter more than this would make models of one size unlike in everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,9 @@ def _rows(p_fixed: float, p_broken: float, design: Design) -> Iterator[PowerRow]
             max(1, round(design.items / design.deff)), p_fixed, p_broken, alpha=design.alpha_each
         )
         yield PowerRow("power", exact, "share", items=design.items, epochs=1, note="exact, mid-p")
+    if flips == 0:
+        yield PowerRow("least_detectable_delta", None, "share", note=_NO_FLIPS)
+        return
     for items in sorted({*_ITEMS, *([design.items] if design.items else [])}):
         least = _least(items, flips, design)
         yield PowerRow(
@@ -227,6 +234,9 @@ def _trend(panel: Panel, design: Design) -> Iterator[PowerRow]:
         for m, arm in enumerate(own):
             table = count_flips(arm.first, arm.last)
             table_M4[m] += table.stayed_right, table.fixed, table.broken, table.stayed_wrong
+    if not table_M4[:, 1:3].any():
+        yield PowerRow("power_of_trend", None, "share", note=_NO_FLIPS)
+        return
     fit = fit_two_rate(panel.size_M, table_M4)
     for models, size in _sizes(panel):
         rates = np.stack(fit.rates(size), axis=1)
@@ -256,15 +266,28 @@ def _sizes(panel: Panel) -> Iterator[tuple[int, Floats]]:
 
 
 def _logit_scatter(tau: float, rates_M3: Floats) -> float:
-    """The scatter of three logits that makes delta scatter by tau, to first order."""
-    first, fix, harm = rates_M3.T
-    slopes = (
-        first * (1 - first) * (fix + harm),
-        (1 - first) * fix * (1 - fix),
-        first * harm * (1 - harm),
-    )
-    size = float(np.sqrt(sum(slope**2 for slope in slopes)).mean())
-    return tau / size if size > 0 else 0.0
+    """The scatter of three logits that makes delta scatter by tau, on average over the models.
+
+    By quadrature and bisection: where flips are rare a slope at the rates themselves would ask for
+    logits that scatter over everything. At most `_WIDEST`, when tau is more than rates allow.
+    """
+    node, weight = np.polynomial.hermite_e.hermegauss(9)
+    move_Q3 = np.stack(np.meshgrid(node, node, node), axis=-1).reshape(-1, 3)
+    weight_Q = np.einsum("i,j,k->ijk", weight, weight, weight).ravel() / weight.sum() ** 3
+
+    def spread(scatter: float) -> float:
+        rates_QM3 = expit(logit(rates_M3) + scatter * move_Q3[:, None, :])
+        first, fix, harm = np.moveaxis(rates_QM3, -1, 0)
+        delta_QM = (1 - first) * fix - first * harm
+        return math.sqrt(float(np.mean(weight_Q @ (delta_QM - weight_Q @ delta_QM) ** 2)))
+
+    low, high = 0.0, _WIDEST
+    if spread(high) <= tau:
+        return high
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if spread(middle) < tau else (low, middle)
+    return high
 
 
 def _finite(value: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, gammaln, ndtri, xlogy
+from scipy.special import bdtr, expit, gammaln, ndtri, xlogy
 
 from deltascale.stats.clustered import bonett_price_floor
 from deltascale.stats.contrasts import trend_over_models, trend_over_such_models
@@ -187,7 +187,7 @@ def simulate_power(
     logit_SM3 = np.log(clipped / (1 - clipped)) + scatter_logit * rng.standard_normal(
         (simulations, *rates.shape)
     )
-    right, fix, harm = np.moveaxis(1 / (1 + np.exp(-logit_SM3)), -1, 0)
+    right, fix, harm = np.moveaxis(expit(logit_SM3), -1, 0)
     right_SM = rng.binomial(items, right)
     fixed_SM, broken_SM = rng.binomial(items - right_SM, fix), rng.binomial(right_SM, harm)
     p_of = {
