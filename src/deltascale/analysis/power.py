@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
 
 from deltascale.analysis.arms import arms, groups
 from deltascale.analysis.contrasts import Panel, panels
@@ -21,6 +20,7 @@ from deltascale.stats.power import (
     items_for_epochs,
     items_needed,
     least_detectable_delta,
+    logit_scatter,
     mcnemar_power,
     optimal_epochs,
     simulate_power,
@@ -35,8 +35,6 @@ _ITEMS = (50, 100, 200, 500, 1_000, 2_000, 5_000)
 _EPOCHS = (1, 2, 3, 5)
 _SIMULATED_ITEMS = (100, 300, 1_000)
 _NO_FLIPS = "no answer flips: take a larger pilot, or assume rates with --flips"
-_WIDEST = 2.0
-"""Logits that scatter more than this would make models of one size unlike in everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +241,7 @@ def _trend(panel: Panel, design: Design) -> Iterator[PowerRow]:
         for items in sorted({*_SIMULATED_ITEMS, *([design.items] if design.items else [])}):
             found = simulate_power(
                 size, rates, items=max(1, round(items / design.deff)),
-                scatter_logit=_logit_scatter(design.tau, rates), alpha=design.alpha_each,
+                scatter_logit=logit_scatter(rates, design.tau), alpha=design.alpha_each,
                 simulations=design.simulations, seed=design.seed,
             )  # fmt: skip
             for name, share, error, words in (
@@ -263,31 +261,6 @@ def _sizes(panel: Panel) -> Iterator[tuple[int, Floats]]:
     yield len(panel.models), panel.size_M
     twice = 2 * len(panel.models)
     yield twice, np.geomspace(panel.size_M.min(), panel.size_M.max(), twice)
-
-
-def _logit_scatter(tau: float, rates_M3: Floats) -> float:
-    """The scatter of three logits that makes delta scatter by tau, on average over the models.
-
-    By quadrature and bisection: where flips are rare a slope at the rates themselves would ask for
-    logits that scatter over everything. At most `_WIDEST`, when tau is more than rates allow.
-    """
-    node, weight = np.polynomial.hermite_e.hermegauss(9)
-    move_Q3 = np.stack(np.meshgrid(node, node, node), axis=-1).reshape(-1, 3)
-    weight_Q = np.einsum("i,j,k->ijk", weight, weight, weight).ravel() / weight.sum() ** 3
-
-    def spread(scatter: float) -> float:
-        rates_QM3 = expit(logit(rates_M3) + scatter * move_Q3[:, None, :])
-        first, fix, harm = np.moveaxis(rates_QM3, -1, 0)
-        delta_QM = (1 - first) * fix - first * harm
-        return math.sqrt(float(np.mean(weight_Q @ (delta_QM - weight_Q @ delta_QM) ** 2)))
-
-    low, high = 0.0, _WIDEST
-    if spread(high) <= tau:
-        return high
-    for _ in range(40):
-        middle = (low + high) / 2
-        low, high = (middle, high) if spread(middle) < tau else (low, middle)
-    return high
 
 
 def _finite(value: float) -> float | None:
