@@ -160,6 +160,7 @@ def test_every_number_of_a_fit_has_its_n_what_is_missing_and_its_level(holed: Re
     assert line.r2 is not None
     assert line.r2_weighted is not None
     assert line.r2.value != line.r2_weighted.value
+    assert line.r2.low != line.r2_weighted.low
     low, value, high = (getattr(line.r2_weighted, x) for x in ("low", "value", "high"))
     assert low < value < high
 
@@ -180,11 +181,11 @@ def test_sizes_that_are_estimates_survive_a_replicate_without_an_answer() -> Non
     score = growing(rng, 6, n=60)
     score[0][2:, 0, 1] = math.nan  # two complete pairs: many replicates draw none
     models = [*(model(size) for size in SIZES[:5]), model(None, low=900.0)]
-    found = world(models, {"d": score}, estimated_sizes=True, level=0.5)
+    found = world(models, {"d": score}, estimated_sizes=True, level=0.9)
     (alpha,) = pick(found.sensitivity, "alpha_resampled")
     assert alpha.estimate.low is not None
     assert alpha.estimate.low > -2.9, "a replicate without a value is not an exponent of -3"
-    assert alpha.estimate.level == 0.5
+    assert alpha.estimate.level == 0.9
 
 
 # --- does it carry over --------------------------------------------------------------------------

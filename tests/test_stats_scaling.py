@@ -384,6 +384,7 @@ def test_every_caution_is_raised_by_its_cause() -> None:
     assert "narrow_range" in codes(law, np.geomspace(1, 8, 7))
     assert "alpha_not_identified" in codes(rng.normal(size=7) * 0.003)
     assert "left_out_sign" in codes(rng.normal(size=7) * 0.003 + 0.02)
+    assert "left_out_sign" not in codes(np.full(7, 0.03))
     assert "scatter_dominates" in codes(0.05 + rng.normal(size=7) * 0.03)
     assert "floor_confounded" in codes(0.03 + 0.01 * X)
     assert "sizes_undisclosed" in codes(law, disclosed_M=[1, 1, 0, 0, 0, 1, 1])

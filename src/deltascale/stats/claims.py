@@ -183,7 +183,8 @@ def cautions(
         found += _of_leverage(leverage(line.fit), provider_M)
     if power is not None:
         alphas = np.append(power.left_out.theta[:, -1], power.fit.parameter("alpha"))
-        if alphas.min() < 0 < alphas.max():
+        # Equal deltas have an exponent of zero, of either sign by rounding.
+        if alphas.min() < -1e-9 and alphas.max() > 1e-9:
             found.append(Caution("left_out_sign", float(alphas.min()), 0.0))
     if not alpha.identified:
         found.append(Caution("alpha_not_identified", math.nan, math.nan))
