@@ -188,6 +188,15 @@ def test_sizes_that_are_estimates_survive_a_replicate_without_an_answer() -> Non
     assert alpha.estimate.level == 0.9
 
 
+def test_a_replicate_without_an_answer_does_not_make_correction_free() -> None:
+    score = growing(np.random.default_rng(9), 6, n=60)
+    score[0][2:, 0, 1] = math.nan
+    found = world([model(size) for size in SIZES[:6]], {"d": score})
+    for row in found.thresholds:
+        assert "pays" in row.estimate.note or "size" in row.estimate.note
+        assert "costs nothing" not in row.estimate.note
+
+
 # --- does it carry over --------------------------------------------------------------------------
 
 

@@ -340,9 +340,11 @@ def _price(one: Scaled, joint: Joint, grid: Floats) -> tuple[Floats, Floats] | N
         ],
         axis=0,
     )
+    mean_M, size = np.nanmean(cost_BM, axis=0), one.panel.size_M
+    # As with deltas: a replicate without a value keeps the mean.
+    cost_BM = np.asarray(np.where(np.isnan(cost_BM), mean_M, cost_BM), dtype=np.float64)
     if not np.all(cost_BM > 0):
         return None
-    mean_M, size = np.nanmean(cost_BM, axis=0), one.panel.size_M
     of_mean = cost_curve(size, mean_M[None, :], size_K=grid)[0]
     return of_mean, cost_curve(size, cost_BM, size_K=grid)
 

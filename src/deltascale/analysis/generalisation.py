@@ -23,7 +23,7 @@ from deltascale.stats.components import (
     variance_components,
 )
 from deltascale.stats.contrasts import trend_over_such_models
-from deltascale.stats.families import Fit
+from deltascale.stats.families import fit_family
 from deltascale.stats.paired import Interval
 
 __all__ = ["generalisation", "task_kind"]
@@ -214,8 +214,10 @@ def _exponent(one: Scaled) -> _Own | None:
     """The exponent with its RE-profile set; None where that has no end."""
     if one.comparison is None or one.alpha is None or not one.alpha.identified:
         return None
-    power = next((s.fit for s in one.comparison.scores if s.fit.family.name == "power"), None)
-    variance = math.nan if power is None else _alpha_variance(power)
+    panel = one.panel
+    # With the scatter that the exponent itself was found under.
+    power = fit_family("power", panel.size_M, panel.delta_M, panel.cov_MM, tau2=one.alpha.tau2)
+    variance = float(power.covariance[-1, -1]) * power.dispersion
     if not math.isfinite(variance):
         return None
     return _Own(one.panel.of, one.alpha.alpha, variance, one.alpha.region.hull, "RE-profile")
@@ -227,11 +229,6 @@ def _slope(one: Scaled, level: float) -> _Own | None:
         return None
     method = f"least squares, t with {line.df:.0f} df"
     return _Own(one.panel.of, line.slope, line.se**2, line.interval, method)
-
-
-def _alpha_variance(power: Fit) -> float:
-    """Large-sample variance of alpha, scatter between models in it."""
-    return float(power.covariance[-1, -1]) * (power.dispersion if power.df > 0 else math.nan)
 
 
 def _by_kind(
