@@ -26,7 +26,7 @@ def test_three_models_are_not_fitted_and_the_reason_is_said() -> None:
     found = analyse((frame,), made, settings=QUICK)
     (row,) = found.scaling
     assert (row.form, row.n_models) == ("none", 3)
-    assert "3 models: nothing is fitted below 4" in row.note
+    assert "3 models of different size: nothing is fitted below 4" in row.note
     assert not found.predictions
     for threshold in found.thresholds:
         assert threshold.estimate.value is None

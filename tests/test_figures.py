@@ -187,7 +187,7 @@ def test_a_refused_fit_says_why_in_the_panel(tmp_path: Path) -> None:
     axes = Figure().subplots()
     picture.panels[0][1](axes)
     said = " ".join(text.get_text().replace("\n", " ") for text in axes.texts)
-    assert "3 models: nothing is fitted below 4" in said
+    assert "3 models of different size: nothing is fitted below 4" in said
     assert not axes.get_legend_handles_labels()[1]
 
 

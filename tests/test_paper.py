@@ -179,7 +179,7 @@ def test_a_null_study_claims_nothing(null: tuple[Results, Record]) -> None:
 
 def test_three_models_refuse_the_fit_with_the_reason(null: tuple[Results, Record]) -> None:
     said = by_title(paper.compose(*null))
-    refused = "was not fitted against size: 3 models: nothing is fitted below 4"
+    refused = "was not fitted against size: 3 models of different size: nothing is fitted below 4"
     assert refused in said["Results"]
     assert "nothing was fitted" in said["Methodology"]
 

@@ -429,7 +429,7 @@ def test_a_study_in_which_nothing_is_shown_says_so(tmp_path: Path, browser: Any)
 def test_three_models_are_refused_a_fit_with_the_reason(tmp_path: Path, browser: Any) -> None:
     few = pages.make(tmp_path, pages.gaining(0.6), of=pages.models(pages.SIZES[-3:]), n_items=60)
     text = text_of(few.page)
-    assert "No curve is fitted: 3 models: nothing is fitted below 4" in text
+    assert "No curve is fitted: 3 models of different size: nothing is fitted below 4" in text
     with pages.opened(browser, few.page) as found:
         assert found.page.locator('[data-chart="scaling"] polyline').count() == 0
         assert "nothing is fitted below 4" in found.page.inner_text('[data-chart="scaling"]')

@@ -116,6 +116,10 @@ def test_a_model_without_flips_never_has_infinite_weight() -> None:
     cov = stats.delta_covariance(d)
     assert cov[0, 0] == pytest.approx(2 / 102**2 + 1e-9)
     assert cov[1, 1] == pytest.approx(stats.clustered_mean(d[1]).se_cr1 ** 2 + 1e-9)
+    # Five epochs of twenty items are twenty answers' worth of no flips, less what is missing.
+    d[0, :5] = NAN
+    of_items = stats.delta_covariance(d, np.repeat(np.arange(20), 5))
+    assert of_items[0, 0] == pytest.approx(2 / (19 + 2) ** 2 + 1e-9)
 
 
 def test_the_mean_of_two_datasets_is_welchs() -> None:

@@ -153,10 +153,53 @@ def test_error_curves_recover_and_test() -> None:
     assert found.beta_region[0].covers(0.5)
     np.testing.assert_allclose(found.predict(size), before - after, atol=1e-4)
     power = stats.fit_family("power", size, 0.03 * ratio**0.3, np.full(10, 1e-4))
-    crossing = stats.size_beyond_headroom(power, found)
+    crossing = stats.size_beyond_headroom(power, found.errors_first)
     assert power.predict(crossing) == pytest.approx(found.errors(crossing)[0], rel=0.02)
     flat = stats.fit_family("constant", size, np.full(10, 0.01), np.full(10, 1e-4))
-    assert stats.size_beyond_headroom(flat, found) == math.inf
+    assert stats.size_beyond_headroom(flat, found.errors_first) == math.inf
+
+
+def test_a_floor_lies_between_nothing_and_everything() -> None:
+    """Where errors rise with size, eps is where they rise to: no more than all answers."""
+    size = np.geomspace(1, 64, 7)
+    before, after = np.full(7, 0.4), 0.3 + 0.07 * np.log(size)
+    both = 0.28
+    table = 500 * np.stack(
+        [1 - before - after + both, before - both, after - both, np.full(7, both)], axis=1
+    )
+    found = stats.fit_error_curves(size, table)
+    assert found.amplitude[1] < 0
+    assert found.eps[1] == 1.0
+    assert found.eps_region[1].hull.high == 1.0
+    flat = found.eps_region[0].hull
+    # Without a trend in the first errors nothing bounds where they end: not the largest observed.
+    assert flat.low == 0.0
+    assert flat.high > 0.7
+    assert found.misfit == pytest.approx(_misfit(size, table, np.array([found.beta])), rel=1e-6)
+
+
+def _misfit(size: np.ndarray, table: np.ndarray, beta: np.ndarray) -> float:
+    """Least misfit over eps in [0, 1] and any B at these exponents, by another route."""
+    from scipy.optimize import lsq_linear
+
+    x = np.log(size / np.exp(np.log(size).mean()))
+    n = table.sum(axis=1)
+    smooth = (table + 0.5) / (n + 2)[:, None]
+    rows, target = [], []
+    for m in range(size.size):
+        e0, e1 = smooth[m, 1] + smooth[m, 3], smooth[m, 2] + smooth[m, 3]
+        c = smooth[m, 3] - e0 * e1
+        white = np.linalg.inv(
+            np.linalg.cholesky(np.array([[e0 * (1 - e0), c], [c, e1 * (1 - e1)]]) / n[m])
+        )
+        p0, p1 = np.exp(-beta[0] * x[m])
+        rows.append(white @ np.array([[1, p0, 0, 0], [0, 0, 1, p1]]))
+        target.append(
+            white @ np.array([table[m, 1] + table[m, 3], table[m, 2] + table[m, 3]]) / n[m]
+        )
+    inf = math.inf
+    bounds = ([0, -inf, 0, -inf], [1, inf, 1, inf])
+    return float(2 * lsq_linear(np.vstack(rows), np.concatenate(target), bounds).cost)
 
 
 def test_a_floor_is_never_below_zero_and_both_errors_are_weighed_together() -> None:

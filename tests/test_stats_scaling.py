@@ -343,6 +343,16 @@ def test_gate_asks_for_more_than_r_squared() -> None:
         stats.r2_gate(steep, "power_floor")
 
 
+def test_deltas_that_do_not_differ_have_no_r_squared_and_no_exponent() -> None:
+    comparison = stats.compare_families(SIZE, np.zeros(7), np.full(7, 1e-4))
+    gate = stats.r2_gate(comparison, "loglinear")
+    assert gate.failures[0] == "R-squared is undefined: the deltas do not differ"
+    alpha = stats.exponent(SIZE, np.zeros(7), np.full(7, 1e-4))
+    assert alpha.at_edge
+    assert not alpha.identified
+    assert not stats.exponent(SIZE, 0.05 * np.exp(0.3 * X), np.full(7, 1e-4)).at_edge
+
+
 def test_r_squared_of_replicates_and_of_nothing() -> None:
     y = np.array([[1.0, 2, 3], [2, 2, 2]])
     found = stats.r_squared(y, y[:, ::-1])
@@ -374,6 +384,7 @@ def test_every_caution_is_raised_by_its_cause() -> None:
     assert "narrow_range" in codes(law, np.geomspace(1, 8, 7))
     assert "alpha_not_identified" in codes(rng.normal(size=7) * 0.003)
     assert "left_out_sign" in codes(rng.normal(size=7) * 0.003 + 0.02)
+    assert "left_out_sign" not in codes(np.full(7, 0.03))
     assert "scatter_dominates" in codes(0.05 + rng.normal(size=7) * 0.03)
     assert "floor_confounded" in codes(0.03 + 0.01 * X)
     assert "sizes_undisclosed" in codes(law, disclosed_M=[1, 1, 0, 0, 0, 1, 1])
@@ -383,6 +394,8 @@ def test_every_caution_is_raised_by_its_cause() -> None:
     assert "one_provider_decides" in codes(law, SIZE, provider_M=list("aabbbaa"))
     assert "one_provider_decides" not in codes(law, SIZE, provider_M=list("abcabca"))
     assert {c.code for c in stats.cautions_before_fitting(SIZE[:3])} >= {"no_fit", "few_models"}
+    (refused,) = stats.cautions_before_fitting(np.repeat(SIZE[[0, 3, 6]], 3))
+    assert refused.text == "3 models of different size: nothing is fitted below 4"
 
 
 # --- replicates ----------------------------------------------------------------------------------

@@ -59,6 +59,19 @@ def test_costs_that_may_be_nothing_have_no_bounded_ratio() -> None:
     assert not stats.gain_per_dollar(d, cost).fieller.bounded
 
 
+def test_no_flips_are_no_certainty_about_a_price() -> None:
+    d, cost = np.zeros(164), np.full(164, 0.001)
+    net = stats.net_benefit(d, cost, usd_per_corrected=2.0)
+    half = float(stats.t_interval(0, math.sqrt(2) / 166, 163).high)
+    assert net.interval.high - net.estimate == pytest.approx(2 * half)
+    assert net.estimate == pytest.approx(-0.001)
+    region = stats.gain_per_dollar(d, cost).fieller.region.hull
+    assert (region.low, region.high) == pytest.approx((-half / 0.001, half / 0.001))
+    # Twenty clusters are twenty answers' worth.
+    few = stats.net_benefit(d, cost, usd_per_corrected=2.0, cluster_I=np.arange(164) % 20)
+    assert few.interval.high - few.interval.low > 6 * (net.interval.high - net.interval.low)
+
+
 def test_undominated_choices() -> None:
     cost, accuracy = np.array([[1, 2, 3, 2, NAN]]), np.array([[0.5, 0.6, 0.55, 0.6, 0.9]])
     np.testing.assert_array_equal(stats.pareto_membership(cost, accuracy), [1, 1, 0, 1, 0])
@@ -167,6 +180,29 @@ def test_exact_power_by_simulation() -> None:
     found = np.mean([stats.mcnemar_midp(int(f), int(b)) <= 0.05 for f, b, _ in counts])
     assert found == pytest.approx(stats.mcnemar_power(80, 0.15, 0.05), abs=0.03)
     assert stats.mcnemar_power(200, 0.05, 0.05) < 0.05
+
+
+@pytest.mark.parametrize(
+    "rates", [(0.5, 0.2, 0.1), (0.6, 0.01, 0.005), (0.9, 0.0, 0.05)], ids=["usual", "rare", "one"]
+)
+def test_scattered_logits_make_delta_scatter_by_tau(rates: tuple[float, ...]) -> None:
+    tau = 0.01
+    scatter = stats.logit_scatter([rates, rates], tau)
+    rng = np.random.default_rng(17)
+    odds = np.array(rates) / (1 - np.array(rates))
+    moved = odds * np.exp(scatter * rng.standard_normal((200_000, 3)))
+    first, fix, harm = (moved / (1 + moved)).T
+    assert np.std((1 - first) * fix - first * harm) == pytest.approx(tau, rel=0.03)
+
+
+def test_rates_that_are_never_met_can_not_scatter_without_bound() -> None:
+    never = [(0.5, 1e-9, 1e-9)] * 5
+    assert stats.logit_scatter(never, 0.01) == 2.0
+    assert stats.logit_scatter(never, 0.0) == 0.0
+    found = stats.simulate_power(
+        np.geomspace(1, 100, 5), never, items=300, scatter_logit=2.0, simulations=50
+    )
+    assert found.cell.max() == found.trend_models == found.trend_such_models == 0
 
 
 def test_designs_without_an_answer() -> None:

@@ -127,13 +127,15 @@ def _form(contrasts: Sequence[Finding], one: Scaled | None) -> tuple[str, str]:
     stops = [caution.text for caution in one.cautions if caution.code in _NO_LAW]
     if stops:
         return "", f"a law can't be spoken of: {stops[0]}"
-    such = [c.p_value for c in contrasts if c.quantity in ("trend_of_such_models",) and c.p_value]
-    if not such or such[0] >= ALPHA:
+    such = [c.p_value for c in contrasts if c.quantity == "trend_of_such_models"]
+    if not such or such[0] is None or such[0] >= ALPHA:
         return "", "a trend over such models, not only over these"
     close = one.comparison.within(2.0)
     names = [score.fit.family.name for score in close]
     if len(close) > 1:
         return "", f"one form: {', '.join(names)} are not told apart"
+    if names[0] == "power" and not (one.alpha and one.alpha.identified):
+        return "", "an exponent whose set has ends"
     if names[0] == "constant" or not close[0].skill > 0:
         return "", "a form that foretells left-out models better than a constant"
     drawn = one.drawn
@@ -146,8 +148,6 @@ def _form(contrasts: Sequence[Finding], one: Scaled | None) -> tuple[str, str]:
 def _extrapolation(one: Scaled | None, generalisation: Sequence[Finding]) -> tuple[str, str]:
     if one is None or one.comparison is None:
         return "", "a fit"
-    if one.comparison.best.fit.family.name == "power" and not (one.alpha and one.alpha.identified):
-        return "", "an exponent whose set has ends"
     if math.log10(one.panel.size_M.max() / one.panel.size_M.min()) < 1.5:
         return "", "sizes over 1.5 decades"
     skills = [g for g in generalisation if g.quantity.endswith("_skill")]

@@ -28,7 +28,7 @@ from deltascale.analysis.scaling import Scaled
 from deltascale.carbon import footprint
 from deltascale.ledger import Spent
 from deltascale.records import Study
-from deltascale.stats.clustered import clustered_mean, mean_covariance
+from deltascale.stats.clustered import bonett_price_floor, clustered_mean, mean_covariance
 from deltascale.stats.cost import (
     acceptability,
     break_even_sizes,
@@ -199,17 +199,18 @@ def _ratios(arm: Arm, extra: Floats, settings: Settings) -> Iterator[Finding]:
     mean = float(np.nanmean(extra))
     if mean == 0:
         note = "the correction costs nothing"
-        yield Finding(
-            "gain_per_dollar",
-            estimate(f"{E1}: delta per dollar", math.nan, n=n, unit="per USD", note=note),
-            *_about(arm),
-        )
+        undefined = estimate(
+            f"{E1}: delta per dollar", math.nan, n=n, n_missing=arm.n_missing, unit="per USD",
+            level=settings.level, note=note,
+        )  # fmt: skip
+        yield Finding("gain_per_dollar", undefined, *_about(arm))
         return
     clusters = arm.cluster_S
-    if len(np.unique(clusters[arm.known])) < 2:
+    if arm.n_clusters < 2:
         return
     gain = gain_per_dollar(arm.d, extra, cluster_I=clusters, level=settings.level)
     dominated = "dominated: it costs and gains nothing" if gain.dominated else ""
+    endless = "" if gain.fieller.bounded else "unbounded: the cost may be zero"
     yield Finding(
         "gain_per_dollar",
         from_region(
@@ -217,10 +218,11 @@ def _ratios(arm: Arm, extra: Floats, settings: Settings) -> Iterator[Finding]:
             math.nan if gain.dominated else gain.fieller.ratio,
             gain.fieller.region,
             n=n,
+            n_missing=arm.n_missing,
             method="Fieller, t",
             unit="per USD",
             level=settings.level,
-            note=dominated,
+            note="; ".join(text for text in (dominated, endless) if text),
         ),
         *_about(arm),
     )
@@ -231,9 +233,9 @@ def _ratios(arm: Arm, extra: Floats, settings: Settings) -> Iterator[Finding]:
         mean,
         gain.delta,
         var_numerator=float(cov[0, 0]),
-        var_denominator=float(cov[1, 1]),
+        var_denominator=float(cov[1, 1]) or bonett_price_floor(arm.n_clusters),
         covariance=float(cov[0, 1]),
-        df=len(np.unique(clusters[arm.known])) - 1,
+        df=arm.n_clusters - 1,
         level=settings.level,
     )
     unbounded = "" if price.bounded else "unbounded: delta may be zero"
@@ -244,6 +246,7 @@ def _ratios(arm: Arm, extra: Floats, settings: Settings) -> Iterator[Finding]:
             math.nan if gain.dominated else price.ratio,
             price.region,
             n=n,
+            n_missing=arm.n_missing,
             method="Fieller, t",
             unit="USD",
             level=settings.level,
@@ -337,9 +340,11 @@ def _price(one: Scaled, joint: Joint, grid: Floats) -> tuple[Floats, Floats] | N
         ],
         axis=0,
     )
+    mean_M, size = np.nanmean(cost_BM, axis=0), one.panel.size_M
+    # As with deltas: a replicate without a value keeps the mean.
+    cost_BM = np.asarray(np.where(np.isnan(cost_BM), mean_M, cost_BM), dtype=np.float64)
     if not np.all(cost_BM > 0):
         return None
-    mean_M, size = np.nanmean(cost_BM, axis=0), one.panel.size_M
     of_mean = cost_curve(size, mean_M[None, :], size_K=grid)[0]
     return of_mean, cost_curve(size, cost_BM, size_K=grid)
 
@@ -358,7 +363,9 @@ def _threshold(
     n = len(one.panel.models)
     if one.comparison is None or delta_BK is None:
         why = one.refused or "fewer than six models: no bootstrap of models"
-        refused = estimate(estimand, math.nan, n=n, unit="parameters", note=why)
+        refused = estimate(
+            estimand, math.nan, n=n, n_missing=one.panel.n_missing, unit="parameters", note=why
+        )
         return Finding(quantity, refused, "", one.panel.of, one.protocol, one.temperature)
     net_K, net_BK = one.comparison.best.fit.predict(grid), delta_BK
     note = ""
@@ -380,6 +387,7 @@ def _threshold(
             found.crossing[0] if len(found.crossing) == 1 else math.nan,
             found.region,
             n=n,
+            n_missing=one.panel.n_missing,
             method=f"band of {joint.settings.replicates} bootstrap replicates of items and models, "
             "each with its own form, inverted",
             unit="parameters",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from deltascale.analysis.arms import Arm, groups
 from deltascale.analysis.contrasts import Panel, panels
 from deltascale.analysis.results import ALL_DATASETS, E2, Finding, Settings, estimate
 from deltascale.analysis.scaling import Scaled
-from deltascale.stats.clustered import t_interval
 from deltascale.stats.components import (
     HeldOut,
     Heterogeneity,
@@ -23,7 +23,8 @@ from deltascale.stats.components import (
     variance_components,
 )
 from deltascale.stats.contrasts import trend_over_such_models
-from deltascale.stats.families import Fit
+from deltascale.stats.families import fit_family
+from deltascale.stats.paired import Interval
 
 __all__ = ["generalisation", "task_kind"]
 
@@ -74,15 +75,18 @@ def _finding(
     *,
     words: str,
     n: int,
-    limits: tuple[float, float] | None = None,
+    limits: Interval | tuple[float, float] | None = None,
     dataset: str = ALL_DATASETS,
     versus: str = "",
     unit: str = "share",
     method: str = "",
+    level: float = 0.95,
     note: str = "",
     p_value: float | None = None,
 ) -> Finding:
-    made = estimate(f"{E2}: {words}", value, limits, n=n, unit=unit, method=method, note=note)
+    made = estimate(
+        f"{E2}: {words}", value, limits, n=n, unit=unit, method=method, level=level, note=note
+    )
     return Finding(quantity, made, "", dataset, *about, versus, p_value)
 
 
@@ -177,74 +181,128 @@ def _held_out(
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """One dataset's exponent or slope: its variance for weighing, its own set for printing."""
+
+    dataset: str
+    value: float
+    variance: float
+    limits: Interval
+    method: str
+
+
 def _agreement(
     fitted: Sequence[Scaled], about: tuple[str, float], settings: Settings
 ) -> Iterator[Finding]:
     """Do datasets, and kinds of tasks, agree on the exponent and on the slope?"""
     alone = [one for one in fitted if len(one.panel.datasets) == 1]
-    exponents, slopes = [], []
-    for one in alone:
-        if one.comparison is None or one.alpha is None:
-            continue
-        power = next((s.fit for s in one.comparison.scores if s.fit.family.name == "power"), None)
-        variance = math.nan if power is None else _alpha_variance(power)
-        if power is not None and math.isfinite(variance) and one.alpha.identified:
-            exponents.append((one.panel.of, power.parameter("alpha"), variance))
-        if len(one.panel.models) >= 3:
-            line = trend_over_such_models(one.panel.size_M, one.panel.delta_M)
-            if line.se > 0:
-                slopes.append((one.panel.of, line.slope, line.se**2))
-    for name, words, unit, own in (
+    exponents = [own for own in map(_exponent, alone) if own is not None]
+    slopes = [own for own in (_slope(one, settings.level) for one in alone) if own is not None]
+    for name, words, unit, rows in (
         ("alpha", "exponent", "exponent", exponents),
         ("slope", "slope per e-fold", "share per e-fold", slopes),
     ):
-        yield from _pooled(name, words, unit, own, about, settings)
-        kinds = {task_kind(dataset) for dataset, _, _ in own}
-        for kind in sorted(kinds) if len(kinds) > 1 else ():
-            part = [row for row in own if task_kind(row[0]) == kind]
-            weight = sum(1 / row[2] for row in part)
-            mean = sum(row[1] / row[2] for row in part) / weight
-            yield _finding(
-                f"{name}_of_kind", mean, about, words=f"{words} on {kind} tasks", n=len(part),
-                limits=t_interval(mean, math.sqrt(1 / weight), 10**6), versus=kind, unit=unit,
-                dataset=", ".join(row[0] for row in part),
-                method="inverse-variance mean of the datasets of a kind",
-            )  # fmt: skip
+        used = {own.dataset for own in rows}
+        without = [one.panel.of for one in alone if one.panel.of not in used]
+        said = f"not identified on {', '.join(without)}" if without else ""
+        yield from _pooled(name, words, unit, rows, about, settings, said)
+        yield from _by_kind(name, words, unit, rows, about, settings)
 
 
-def _alpha_variance(power: Fit) -> float:
-    """Large-sample variance of alpha, scatter between models in it."""
-    return float(power.covariance[-1, -1]) * (power.dispersion if power.df > 0 else math.nan)
+def _exponent(one: Scaled) -> _Own | None:
+    """The exponent with its RE-profile set; None where that has no end."""
+    if one.comparison is None or one.alpha is None or not one.alpha.identified:
+        return None
+    panel = one.panel
+    # With the scatter that the exponent itself was found under.
+    power = fit_family("power", panel.size_M, panel.delta_M, panel.cov_MM, tau2=one.alpha.tau2)
+    variance = float(power.covariance[-1, -1]) * power.dispersion
+    if not math.isfinite(variance):
+        return None
+    return _Own(one.panel.of, one.alpha.alpha, variance, one.alpha.region.hull, "RE-profile")
+
+
+def _slope(one: Scaled, level: float) -> _Own | None:
+    line = trend_over_such_models(one.panel.size_M, one.panel.delta_M, level=level)
+    if not line.se > 0:
+        return None
+    method = f"least squares, t with {line.df:.0f} df"
+    return _Own(one.panel.of, line.slope, line.se**2, line.interval, method)
+
+
+def _by_kind(
+    name: str,
+    words: str,
+    unit: str,
+    rows: Sequence[_Own],
+    about: tuple[str, float],
+    settings: Settings,
+) -> Iterator[Finding]:
+    """Each kind's own value, and whether the kinds agree. A kind of one dataset has that dataset's
+    set, which a normal interval would make too narrow; one of several pools them."""
+    kinds = sorted({task_kind(own.dataset) for own in rows})
+    if len(kinds) < 2:
+        return
+    means, variances = [], []
+    for kind in kinds:
+        part = [own for own in rows if task_kind(own.dataset) == kind]
+        value, variance, limits, method = (
+            part[0].value, part[0].variance, part[0].limits, part[0].method
+        )  # fmt: skip
+        if len(part) > 1:
+            pooled = heterogeneity(
+                [own.value for own in part], [own.variance for own in part], level=settings.level
+            )
+            value, variance, limits = pooled.mean, pooled.se**2, pooled.interval
+            method = "Paule-Mandel, t"
+        means.append(value)
+        variances.append(variance)
+        yield _finding(
+            f"{name}_of_kind", value, about, words=f"{words} on {kind} tasks", n=len(part),
+            limits=limits, versus=kind, unit=unit, dataset=", ".join(own.dataset for own in part),
+            method=method, level=settings.level,
+        )  # fmt: skip
+    between = heterogeneity(means, variances)
+    yield _finding(
+        f"{name}_between_kinds", between.i2, about, n=len(rows), versus="equal on all kinds",
+        words=f"share of the variance of the {words} between kinds that is not error",
+        method="Cochran's Q over kinds", p_value=between.p_value,
+    )  # fmt: skip
 
 
 def _pooled(
     name: str,
     words: str,
     unit: str,
-    own: Sequence[tuple[str, float, float]],
+    rows: Sequence[_Own],
     about: tuple[str, float],
     settings: Settings,
+    without: str,
 ) -> Iterator[Finding]:
-    if len(own) < 2:
+    if len(rows) < 2:
+        few = "identified on fewer than two datasets"
         yield _finding(
             f"{name}_over_datasets", math.nan, about, words=f"mean {words} over datasets",
-            n=len(own), unit=unit, note="identified on fewer than two datasets",
+            n=len(rows), unit=unit, note=few,
         )  # fmt: skip
         return
     found: Heterogeneity = heterogeneity(
-        [row[1] for row in own], [row[2] for row in own], level=settings.level
+        [own.value for own in rows], [own.variance for own in rows], level=settings.level
     )
     said = f"I² = {found.i2:.2f}, Q = {found.q:.2f}"
     yield _finding(
         f"{name}_over_datasets", found.mean, about, words=f"mean {words} over datasets",
-        n=len(own), limits=found.interval, unit=unit, method="Paule-Mandel, t", note=said,
+        n=len(rows), limits=found.interval, unit=unit, method="Paule-Mandel, t",
+        level=settings.level, note="; ".join(text for text in (said, without) if text),
     )  # fmt: skip
     yield _finding(
-        f"{name}_of_new_dataset", found.mean, about, words=f"{words} of a new dataset", n=len(own),
-        limits=found.prediction, unit=unit, method="Paule-Mandel, t, prediction",
+        f"{name}_of_new_dataset", found.mean, about, words=f"{words} of a new dataset",
+        n=len(rows), limits=found.prediction, unit=unit, level=settings.level,
+        method="Paule-Mandel, t, prediction", note=without,
     )  # fmt: skip
     yield _finding(
-        f"{name}_heterogeneity", found.i2, about, n=len(own), versus="equal on all datasets",
+        f"{name}_heterogeneity", found.i2, about, n=len(rows), versus="equal on all datasets",
         words=f"share of the variance of the {words} that is not sampling error",
         method="Cochran's Q", p_value=found.p_value,
     )  # fmt: skip

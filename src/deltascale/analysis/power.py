@@ -20,6 +20,7 @@ from deltascale.stats.power import (
     items_for_epochs,
     items_needed,
     least_detectable_delta,
+    logit_scatter,
     mcnemar_power,
     optimal_epochs,
     simulate_power,
@@ -33,6 +34,7 @@ Floats = NDArray[np.float64]
 _ITEMS = (50, 100, 200, 500, 1_000, 2_000, 5_000)
 _EPOCHS = (1, 2, 3, 5)
 _SIMULATED_ITEMS = (100, 300, 1_000)
+_NO_FLIPS = "no answer flips: take a larger pilot, or assume rates with --flips"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,9 @@ def _rows(p_fixed: float, p_broken: float, design: Design) -> Iterator[PowerRow]
             max(1, round(design.items / design.deff)), p_fixed, p_broken, alpha=design.alpha_each
         )
         yield PowerRow("power", exact, "share", items=design.items, epochs=1, note="exact, mid-p")
+    if flips == 0:
+        yield PowerRow("least_detectable_delta", None, "share", note=_NO_FLIPS)
+        return
     for items in sorted({*_ITEMS, *([design.items] if design.items else [])}):
         least = _least(items, flips, design)
         yield PowerRow(
@@ -227,13 +232,16 @@ def _trend(panel: Panel, design: Design) -> Iterator[PowerRow]:
         for m, arm in enumerate(own):
             table = count_flips(arm.first, arm.last)
             table_M4[m] += table.stayed_right, table.fixed, table.broken, table.stayed_wrong
+    if not table_M4[:, 1:3].any():
+        yield PowerRow("power_of_trend", None, "share", note=_NO_FLIPS)
+        return
     fit = fit_two_rate(panel.size_M, table_M4)
     for models, size in _sizes(panel):
         rates = np.stack(fit.rates(size), axis=1)
         for items in sorted({*_SIMULATED_ITEMS, *([design.items] if design.items else [])}):
             found = simulate_power(
                 size, rates, items=max(1, round(items / design.deff)),
-                scatter_logit=_logit_scatter(design.tau, rates), alpha=design.alpha_each,
+                scatter_logit=logit_scatter(rates, design.tau), alpha=design.alpha_each,
                 simulations=design.simulations, seed=design.seed,
             )  # fmt: skip
             for name, share, error, words in (
@@ -253,18 +261,6 @@ def _sizes(panel: Panel) -> Iterator[tuple[int, Floats]]:
     yield len(panel.models), panel.size_M
     twice = 2 * len(panel.models)
     yield twice, np.geomspace(panel.size_M.min(), panel.size_M.max(), twice)
-
-
-def _logit_scatter(tau: float, rates_M3: Floats) -> float:
-    """The scatter of three logits that makes delta scatter by tau, to first order."""
-    first, fix, harm = rates_M3.T
-    slopes = (
-        first * (1 - first) * (fix + harm),
-        (1 - first) * fix * (1 - fix),
-        first * harm * (1 - harm),
-    )
-    size = float(np.sqrt(sum(slope**2 for slope in slopes)).mean())
-    return tau / size if size > 0 else 0.0
 
 
 def _finite(value: float) -> float | None:

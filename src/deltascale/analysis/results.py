@@ -187,7 +187,8 @@ class FormFit:
 
     Forms are the families, `two_rate` and `error_rate`; `none` where nothing may be fitted, with
     the reason in `note`. `r2_gate` names what fails of "R² > .85", or is `passed`: a statistic that
-    is shown and decides nothing. Numbers are None where the form has none.
+    is shown and decides nothing. `n_missing` counts samples, over all models and datasets. Numbers
+    are None where the form has none.
     """
 
     dataset: str
@@ -195,6 +196,7 @@ class FormFit:
     temperature: float
     form: str
     n_models: int
+    n_missing: int = 0
     parameters: Mapping[str, Estimate] = field(default_factory=dict)
     reference_parameters: float | None = None
     smallest_parameters: float | None = None
@@ -210,7 +212,7 @@ class FormFit:
     left_out_rmse: float | None = None
     left_out_skill: float | None = None
     r2: Estimate | None = None
-    r2_weighted: float | None = None
+    r2_weighted: Estimate | None = None
     r2_gate: str = ""
     note: str = ""
 
@@ -338,6 +340,7 @@ def from_region(
     region: Region,
     *,
     n: int,
+    n_missing: int = 0,
     method: str,
     unit: str,
     level: float = 0.95,
@@ -350,6 +353,7 @@ def from_region(
         value,
         region.hull,
         n=n,
+        n_missing=n_missing,
         method=method,
         unit=unit,
         level=level,

@@ -30,7 +30,12 @@ from deltascale.analysis.results import (
 from deltascale.records import Estimate
 from deltascale.stats.claims import Caution, cautions, cautions_before_fitting, r2_gate, r_squared
 from deltascale.stats.clustered import t_interval
-from deltascale.stats.error_rate import ErrorCurves, fit_error_curves, size_beyond_headroom
+from deltascale.stats.error_rate import (
+    BETA_RANGE,
+    ErrorCurves,
+    fit_error_curves,
+    size_beyond_headroom,
+)
 from deltascale.stats.families import FamilyName, Fit, least_misfit
 from deltascale.stats.family_bootstrap import (
     FamilyBootstrap,
@@ -50,7 +55,7 @@ from deltascale.stats.scaling import (
 )
 from deltascale.stats.two_rate import TwoRate, bootstrap_two_rate, fit_two_rate
 
-__all__ = ["Scaled", "describe", "foretell", "scale"]
+__all__ = ["Scaled", "describe", "foretell", "replicates", "scale"]
 
 Floats = NDArray[np.float64]
 
@@ -64,6 +69,8 @@ _FAMILIES: tuple[FamilyName, ...] = (
     "power_floor",
 )
 _GRID = 33
+_STEEPEST = 3.0
+"""The exponents that refits to replicates look at."""
 _FAR = 10.0
 """Curves are foretold from a third of the least size to this many times the largest."""
 
@@ -135,15 +142,12 @@ def _scaled(
 ) -> Scaled:
     disclosed = np.concatenate([np.ones(len(panel.models)), np.zeros(n_undisclosed)])
     before = cautions_before_fitting(panel.size_M, disclosed_M=disclosed)
-    distinct = len(np.unique(panel.size_M))
-    if any(one.code == "no_fit" for one in before) or distinct < 4:
-        if distinct < 4 and not any(one.code == "no_fit" for one in before):
-            before = (Caution("no_fit", float(distinct), 4.0), *before)
+    if any(one.code == "no_fit" for one in before):
         return Scaled(panel, protocol, temperature, before)
     size, delta, cov = panel.size_M, panel.delta_M, panel.cov_MM
     comparison = compare_families(size, delta, cov, names=_FAMILIES)
     alpha = exponent(size, delta, cov, level=joint.settings.level)
-    delta_BM = _replicates(panel, joint)
+    delta_BM = replicates(panel, joint)
     tau2 = comparison.tau2.value
     names = tuple(score.fit.family.name for score in comparison.scores)
     drawn = None
@@ -151,7 +155,7 @@ def _scaled(
     table = _table(panel)
     curves = None
     if joint.settings.error_rate and pooled and six and table is not None:
-        curves = fit_error_curves(size, table)
+        curves = fit_error_curves(size, table, level=joint.settings.level)
     if six:
         drawn = hierarchical_bootstrap(
             size, delta_BM, cov, tau2=tau2, seed=joint.settings.seed, names=names
@@ -183,12 +187,18 @@ def _scaled(
 
 
 def _makers(panel: Panel) -> Sequence[str] | None:
-    """Who made each model; None where the study names one maker only, or none."""
+    """Who made each model; None where that is not known, or they are simulated.
+
+    One server may have models of any maker, so a provider that all models share tells nothing.
+    """
+    if all(model.provider == "simulated" for model in panel.models):
+        return None
     makers = [model.family or model.provider for model in panel.models]
-    return makers if len(set(makers)) > 1 else None
+    named = any(model.family for model in panel.models)
+    return makers if named or len(set(makers)) > 1 else None
 
 
-def _replicates(panel: Panel, joint: Joint) -> Floats:
+def replicates(panel: Panel, joint: Joint) -> Floats:
     """(B, M) joint replicates of the panel's deltas; a replicate without a value keeps the mean."""
     per_dataset = [
         np.stack([joint.delta(arm) for arm in own], axis=1) for own in panel.members.values()
@@ -242,38 +252,27 @@ def describe(one: Scaled, settings: Settings) -> Iterator[FormFit]:
     """One row a form; a single row `none` with the reason where nothing may be fitted."""
     n = len(one.panel.models)
     if one.comparison is None:
-        yield FormFit(one.panel.of, one.protocol, one.temperature, "none", n, note=one.refused)
+        yield FormFit(
+            one.panel.of, one.protocol, one.temperature, "none", n, one.panel.n_missing,
+            note=one.refused,
+        )  # fmt: skip
         return
     for score in one.comparison.scores:
         yield _family(one, score, settings)
     if one.two_rate is not None:
-        yield _two_rate(one, one.two_rate)
+        yield _two_rate(one, one.two_rate, settings)
     if one.error_rate is not None:
-        yield _error_rate(one, one.error_rate)
+        yield _error_rate(one, one.error_rate, settings)
 
 
 def _family(one: Scaled, score: FamilyScore, settings: Settings) -> FormFit:
     fit, name = score.fit, score.fit.family.name
     assert one.comparison is not None  # noqa: S101 - the caller has looked
     gate = r2_gate(one.comparison, name)
-    chosen, r2 = None, None
+    chosen = None
     for drawn in (one.drawn, one.items_only):
         if drawn is not None and chosen is None:
             chosen = drawn.selection[drawn.names.index(name)]
-    if one.items_only is not None and one.delta_BM is not None:
-        refit = one.items_only.refits[one.items_only.names.index(name)]
-        r2_B = np.asarray(r_squared(one.delta_BM, refit.predict(fit.size)))
-        r2 = estimate(
-            f"{E1}: R², unweighted",
-            gate.r2,
-            percentile_interval(r2_B, level=settings.level).interval,
-            n=fit.models,
-            method="bootstrap of items",
-            unit="R²",
-            level=settings.level,
-        )
-    else:
-        r2 = estimate(f"{E1}: R², unweighted", gate.r2, n=fit.models, unit="R²")
     tau = math.sqrt(one.comparison.tau2.value)
     exact = _exact(one, fit)
     return FormFit(
@@ -282,6 +281,7 @@ def _family(one: Scaled, score: FamilyScore, settings: Settings) -> FormFit:
         temperature=one.temperature,
         form=name,
         n_models=fit.models,
+        n_missing=one.panel.n_missing,
         parameters=_parameters(one, fit, settings),
         reference_parameters=fit.reference,
         smallest_parameters=float(fit.size.min()),
@@ -296,11 +296,28 @@ def _family(one: Scaled, score: FamilyScore, settings: Settings) -> FormFit:
         chosen=chosen,
         left_out_rmse=_number(score.left_out.rmse),
         left_out_skill=_number(score.skill),
-        r2=r2,
-        r2_weighted=_number(gate.r2_weighted),
+        r2=_r2(one, fit, gate.r2, None, settings),
+        r2_weighted=_r2(one, fit, gate.r2_weighted, 1 / np.diag(fit.total), settings),
         r2_gate="passed" if gate.passed else "; ".join(gate.failures),
         note=_family_note(one, fit),
     )
+
+
+def _r2(
+    one: Scaled, fit: Fit, value: float, weight_M: Floats | None, settings: Settings
+) -> Estimate:
+    """R-squared, its interval from refits to resampled items where these were made."""
+    name = f"{E1}: R², {'unweighted' if weight_M is None else 'weighted by 1 / (V + tau²)'}"
+    interval, method = None, ""
+    if one.items_only is not None and one.delta_BM is not None:
+        refit = one.items_only.refits[one.items_only.names.index(fit.family.name)]
+        r2_B = r_squared(one.delta_BM, refit.predict(fit.size), weight_M=weight_M)
+        interval = percentile_interval(np.asarray(r2_B), level=settings.level).interval
+        method = "bootstrap of items"
+    return estimate(
+        name, value, interval, n=fit.models, n_missing=one.panel.n_missing, method=method,
+        unit="R²", level=settings.level,
+    )  # fmt: skip
 
 
 def _exact(one: Scaled, fit: Fit) -> float:
@@ -315,22 +332,25 @@ def _family_note(one: Scaled, fit: Fit) -> str:
         if not turn.inside:
             return f"its {kind} lies outside the sizes observed: not reported"
         return f"{kind} at N = {turn.size:.3g}, set {region_text(turn.region)}"
-    if fit.family.name == "power" and one.error_rate is not None:
-        beyond = size_beyond_headroom(fit, one.error_rate)
+    if fit.family.name == "power" and not fit.shape_at_edge:
+        left = one.error_rate or one.two_rate
+        beyond = math.inf if left is None else size_beyond_headroom(fit, left.errors_first)
         if math.isfinite(beyond):
-            return f"beyond N = {beyond:.3g} it exceeds the errors that are left to fix"
+            curve = "error-rate" if one.error_rate is not None else "two-rate"
+            return (
+                f"beyond N = {beyond:.3g} it exceeds the errors that are left to fix (by the "
+                f"{curve} form)"
+            )
     return "the best shape is at the end of the range tried" if fit.shape_at_edge else ""
 
 
 def _parameters(one: Scaled, fit: Fit, settings: Settings) -> dict[str, Estimate]:
     """Linear parameters with t intervals, alpha with its profile set; all E2."""
-    found = {}
+    found: dict[str, Estimate] = {}
     for j, name in enumerate(fit.family.parameters):
         value = float(fit.theta[j])
         if fit.family.name == "power" and name == "alpha" and one.alpha is not None:
-            found[name] = _alpha(one.alpha)
-            if one.alpha_items is not None:
-                found["alpha_if_exact"] = _alpha(one.alpha_items)
+            found |= _alphas(one, settings)
             continue
         se = math.sqrt(max(0.0, float(fit.covariance[j, j]) * fit.dispersion))
         profiled = fit.family.column is not None
@@ -339,6 +359,7 @@ def _parameters(one: Scaled, fit: Fit, settings: Settings) -> dict[str, Estimate
             value,
             t_interval(value, se, fit.df, level=settings.level) if not profiled else None,
             n=fit.models,
+            n_missing=one.panel.n_missing,
             method="GLS, t" if not profiled else "variable projection",
             unit="share" if name != "ln_n0" else "ln(N0 / N_ref)",
             level=settings.level,
@@ -347,16 +368,40 @@ def _parameters(one: Scaled, fit: Fit, settings: Settings) -> dict[str, Estimate
     return found
 
 
-def _alpha(alpha: Exponent) -> Estimate:
+def _alphas(one: Scaled, settings: Settings) -> dict[str, Estimate]:
+    """The exponent with its set for such models, for these, and with the models drawn too."""
+    found: dict[str, Estimate] = {}
+    for name, alpha in (("alpha", one.alpha), ("alpha_if_exact", one.alpha_items)):
+        if alpha is not None:
+            found[name] = _alpha(alpha, one)
+    if one.drawn is not None and one.alpha is not None:
+        alpha_B = one.drawn.theta("power")[:, -1]
+        at_end = float(np.mean(np.abs(alpha_B) >= _STEEPEST))
+        found["alpha_models_drawn"] = estimate(
+            f"{E2}: exponent of the power form",
+            found["alpha"].value if found["alpha"].value is not None else math.nan,
+            percentile_interval(alpha_B, level=settings.level).interval,
+            n=len(one.panel.models),
+            n_missing=one.panel.n_missing,
+            method="bootstrap of items and models, percentile",
+            unit="exponent",
+            level=settings.level,
+            note=f"{at_end:.0%} of the replicates end at ±{_STEEPEST:g}" if at_end else "",
+        )
+    return found
+
+
+def _alpha(alpha: Exponent, one: Scaled) -> Estimate:
     method = "RE-profile" if alpha.estimand == "E2" else "profile, tau = 0"
     note = "" if alpha.estimand == "E2" else "true only if the law is exact for these models"
     if not alpha.identified:
         note = "; ".join(text for text in (note, "alpha not identified") if text)
     return from_region(
         f"{alpha.estimand}: exponent of the power form",
-        alpha.alpha,
+        math.nan if alpha.at_edge else alpha.alpha,
         alpha.region,
-        n=0,
+        n=len(one.panel.models),
+        n_missing=one.panel.n_missing,
         method=method,
         unit="exponent",
         level=alpha.level,
@@ -364,7 +409,7 @@ def _alpha(alpha: Exponent) -> Estimate:
     )
 
 
-def _two_rate(one: Scaled, fit: TwoRate) -> FormFit:
+def _two_rate(one: Scaled, fit: TwoRate, settings: Settings) -> FormFit:
     found = {}
     for name, line in (
         ("first", fit.right_first),
@@ -376,8 +421,10 @@ def _two_rate(one: Scaled, fit: TwoRate) -> FormFit:
             found[f"{name}_{part}"] = estimate(
                 f"{E2}: {part} of logit P({name})",
                 value,
-                t_interval(value, se, line.df),
+                t_interval(value, se, line.df, level=settings.level),
                 n=len(one.panel.models),
+                n_missing=one.panel.n_missing,
+                level=settings.level,
                 method="quasi-binomial, t",
                 unit="logit" if part == "logit" else "logit per e-fold",
                 note="the rate is 0 or 1 throughout" if line.separated else "",
@@ -390,6 +437,7 @@ def _two_rate(one: Scaled, fit: TwoRate) -> FormFit:
         temperature=one.temperature,
         form="two_rate",
         n_models=len(one.panel.models),
+        n_missing=one.panel.n_missing,
         parameters=found,
         reference_parameters=fit.reference,
         smallest_parameters=float(size.min()),
@@ -398,13 +446,14 @@ def _two_rate(one: Scaled, fit: TwoRate) -> FormFit:
             f"{E1}: R², unweighted",
             float(r_squared(one.panel.delta_M, fitted)),
             n=len(size),
+            n_missing=one.panel.n_missing,
             unit="R²",
         ),
         note="logit acc, logit CS and logit (1 - CL) linear in ln N",
     )
 
 
-def _error_rate(one: Scaled, fit: ErrorCurves) -> FormFit:
+def _error_rate(one: Scaled, fit: ErrorCurves, settings: Settings) -> FormFit:
     found = {}
     n = len(one.panel.models)
     for j, when in enumerate(("before", "after")):
@@ -417,11 +466,18 @@ def _error_rate(one: Scaled, fit: ErrorCurves) -> FormFit:
                 value,
                 region,
                 n=n,
+                n_missing=one.panel.n_missing,
                 method="profile, quasi-likelihood",
                 unit="share" if name == "eps" else "exponent",
+                level=settings.level,
+                note=_error_note(fit, j, name),
             )
         found[f"B_{when}"] = estimate(
-            f"{E2}: error above the floor at N_ref, {when}", fit.amplitude[j], n=n
+            f"{E2}: error above the floor at N_ref, {when}",
+            fit.amplitude[j],
+            n=n,
+            n_missing=one.panel.n_missing,
+            level=settings.level,
         )
     return FormFit(
         dataset=one.panel.of,
@@ -429,15 +485,32 @@ def _error_rate(one: Scaled, fit: ErrorCurves) -> FormFit:
         temperature=one.temperature,
         form="error_rate",
         n_models=n,
+        n_missing=one.panel.n_missing,
         parameters=found,
         reference_parameters=fit.reference,
         smallest_parameters=float(one.panel.size_M.min()),
         largest_parameters=float(one.panel.size_M.max()),
         chi2=fit.misfit,
         df=fit.df,
+        p_misfit=float(chdtrc(fit.df, fit.misfit)),
         note=f"equal exponents: p = {fit.same_beta.p_value:.3g}; "
         f"equal floors: p = {fit.same_eps.p_value:.3g}",
     )
+
+
+def _error_note(fit: ErrorCurves, j: int, name: str) -> str:
+    """Which ends of a set are those of the range looked at, and what an estimate there means."""
+    rises = "the error rises with size: eps is where it rises to" if fit.amplitude[j] < 0 else ""
+    if name == "eps":
+        at_zero = fit.eps[j] == 0 and fit.eps_region[j].covers(0.0)
+        return "; ".join(t for t in (rises, "at zero: a one-sided set" if at_zero else "") if t)
+    hull = fit.beta_region[j].hull
+    ends = [
+        f"{end:g}" for end, at in zip(BETA_RANGE, (hull.low, hull.high), strict=True) if at == end
+    ]
+    if len(ends) == 2:
+        return f"not identified within the range looked at, {ends[0]} to {ends[1]}"
+    return f"no end within the range looked at, which stops at {ends[0]}" if ends else ""
 
 
 # --- what is foretold ----------------------------------------------------------------------------
@@ -498,6 +571,7 @@ def _rows(
                 float(mean[k]),
                 (low, high),
                 n=n,
+                n_missing=one.panel.n_missing,
                 method=method,
                 level=settings.level,
             ),
@@ -506,6 +580,7 @@ def _rows(
                 float(mean[k]),
                 of_new,
                 n=n,
+                n_missing=one.panel.n_missing,
                 method=method,
                 level=settings.level,
                 note="" if new else "no interval for a new model by this form",

@@ -14,6 +14,7 @@ from deltascale.analysis.axes import league, slopes
 from deltascale.analysis.contrasts import adjusted, panels
 from deltascale.analysis.joint import Joint
 from deltascale.analysis.results import E1, E2, Finding, Settings, estimate
+from deltascale.analysis.scaling import replicates
 from deltascale.stats.checks import extraction_split
 from deltascale.stats.clustered import clustered_mean, t_p_value
 from deltascale.stats.components import disagreement_rate
@@ -175,10 +176,7 @@ def _sizes(
         bounds = alpha_bounds(
             *args, panel.delta_M, panel.cov_MM, tau2=tau2, seed=joint.settings.seed
         )
-        per_dataset = [
-            np.stack([joint.delta(arm) for arm in own], axis=1) for own in panel.members.values()
-        ]
-        delta_BM = np.asarray(np.mean(per_dataset, axis=0))
+        delta_BM = replicates(panel, joint)
         alpha_B = resampled_exponents(
             *args, delta_BM, panel.cov_MM, tau2=tau2, seed=joint.settings.seed
         )
@@ -196,6 +194,7 @@ def _sizes(
              bounds.disclosed_only, None, "variable projection"),
         ):  # fmt: skip
             made = estimate(
-                f"{E2}: {words}", value, limits, n=n, method=method, unit="exponent", note=note
-            )
+                f"{E2}: {words}", value, limits, n=n, n_missing=panel.n_missing, method=method,
+                unit="exponent", level=joint.settings.level, note=note,
+            )  # fmt: skip
             yield Finding(quantity, made, "", panel.of, protocol, temperature)

@@ -65,16 +65,20 @@ def init(name: str) -> None:
 @click.command()
 @study_options
 @click.option("--items", type=int, multiple=True, help="Items per dataset; repeatable.")
+@click.option("--zone", default="WOR", help="Electricity for the carbon figures, like FRA.")
 @json_option
 def estimate(
-    study_file: Path | None, items: tuple[int, ...], as_json: bool, **options: Any
+    study_file: Path | None, items: tuple[int, ...], zone: str, as_json: bool, **options: Any
 ) -> None:
     """What a study will cost: calls, tokens, dollars (low, expected, worst), hours and carbon."""
     from deltascale import conduct
     from deltascale.analysis import power
+    from deltascale.carbon import check_zone
     from deltascale.forecast import hours
     from deltascale.report import tables
 
+    if zone != "WOR":
+        check_zone(zone)
     environ = environment(study_file)
     totals: list[tuple[str, float, float, float]] = []
     for n_items in items or (None,):
@@ -82,8 +86,9 @@ def estimate(
         out = options["out"] or RUNS / whole.name
         for part in parts:
             plan, forecasts = conduct.estimate(part, out, cache=cache(environ), environ=environ)
+            used = _footprints(part, forecasts, zone)
             if as_json:
-                print_json(list(tables.forecast_rows(forecasts)))
+                print_json(list(tables.forecast_rows(forecasts, used)))
                 continue
             from deltascale.report import terminal
 
@@ -92,8 +97,9 @@ def estimate(
             terminal.show_estimate(
                 terminal.console(), name, forecasts, hours(forecasts, part.models)
             )
-            terminal.show_footprint(terminal.console(), _footprints(part, forecasts))
-            for line in power.cannot_see(plan.n_samples_per_cell()):
+            models = [one.cell.model for one in forecasts]
+            terminal.show_footprint(terminal.console(), models, used)
+            for line in power.cannot_see({one.spec.name: len(one.items) for one in plan.loaded}):
                 click.echo(line)
             low, expected, worst = (sum(one.usd[s] for one in forecasts) for s in range(3))
             totals.append((name, low, expected, worst))
@@ -163,18 +169,19 @@ def status(directory: Path, as_json: bool) -> None:
     terminal.show_status(terminal.console(), study, found)
 
 
-def _footprints(part: Study, forecasts: Iterable[Forecast]) -> list[Footprint]:
-    """Energy and emissions of what each model still has to write."""
+def _footprints(part: Study, forecasts: Iterable[Forecast], zone: str) -> list[Footprint]:
+    """Energy and emissions of what each cell still has to write, as expected."""
     from deltascale.carbon import footprint
 
-    asked = list(forecasts)
+    models = {model.id: model for model in part.models}
     return [
         footprint(
-            model,
-            output_tokens=sum(one.output_tokens[1] for one in asked if one.cell.model == model.id),
-            n_calls=sum(one.n_calls for one in asked if one.cell.model == model.id),
+            models[one.cell.model],
+            output_tokens=one.output_tokens[1],
+            n_calls=one.n_calls,
+            zone=zone,
         )
-        for model in part.models
+        for one in forecasts
     ]
 
 

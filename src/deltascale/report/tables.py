@@ -22,6 +22,7 @@ from deltascale.analysis import (
     TurnResult,
 )
 from deltascale.analysis.power import PowerRow
+from deltascale.carbon import Footprint
 from deltascale.forecast import SCENARIOS, Forecast
 from deltascale.records import Cell, Estimate
 from deltascale.report.files import whole, write_csv
@@ -135,9 +136,9 @@ def turn_rows(turns: Iterable[TurnResult]) -> Iterator[Row]:
         }
 
 
-def forecast_rows(forecasts: Iterable[Forecast]) -> Iterator[Row]:
-    """One row a cell of what it still needs, in each scenario."""
-    for one in forecasts:
+def forecast_rows(forecasts: Iterable[Forecast], used: Iterable[Footprint]) -> Iterator[Row]:
+    """One row a cell of what it still needs, in each scenario, and what the expected one uses."""
+    for one, footprint in zip(forecasts, used, strict=True):
         row: dict[str, Value] = {
             "model": one.cell.model,
             "dataset": one.cell.dataset,
@@ -155,6 +156,8 @@ def forecast_rows(forecasts: Iterable[Forecast]) -> Iterator[Row]:
                 f"tokens_in_{scenario}": inputs,
                 f"tokens_out_{scenario}": outputs,
             }
+        row |= _estimate("kwh", footprint.energy) | _estimate("kg_co2e", footprint.emissions)
+        row["carbon_note"] = footprint.assumptions
         yield row
 
 
@@ -201,8 +204,12 @@ def scaling_rows(fits: Iterable[FormFit]) -> Iterator[Row]:
         yield (
             row
             | _estimate("r2", one.r2 or _NO_ESTIMATE)
+            | _estimate("r2_weighted", one.r2_weighted or _NO_ESTIMATE)
             | {
-                "r2_weighted": one.r2_weighted,
+                "n_missing": one.n_missing,
+                "level": next((own.level for own in one.parameters.values()), None),
+                "estimand": "; ".join(sorted({o.estimand[:2] for o in one.parameters.values()})),
+                "method": "; ".join(dict.fromkeys(o.method for o in one.parameters.values())),
                 "r2_gate": one.r2_gate,
                 "note": one.note,
             }
@@ -224,6 +231,7 @@ def prediction_rows(foretold: Iterable[Foretold]) -> Iterator[Row]:
             "new_model_high": one.new_model.high,
             "extrapolated": one.extrapolated,
             "n_models": one.mean.n,
+            "n_missing": one.mean.n_missing,
             "level": one.mean.level,
             "estimand": one.mean.estimand,
             "method": one.mean.method,
@@ -414,7 +422,7 @@ def _whole(estimate: Estimate) -> dict[str, Value]:
 _NO_ESTIMATE = Estimate("", None)
 _NO_PARQUET = "Parquet tables too: `pip install 'deltascale[tables]'`"
 _PARAMETERS = (
-    "c", "b", "q", "A", "alpha", "alpha_if_exact", "ln_n0",
+    "c", "b", "q", "A", "alpha", "alpha_if_exact", "alpha_models_drawn", "ln_n0",
     "first_logit", "first_slope", "fix_logit", "fix_slope", "break_logit", "break_slope",
     "eps_before", "eps_after", "B_before", "B_after", "beta_before", "beta_after",
 )  # fmt: skip

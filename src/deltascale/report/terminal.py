@@ -338,17 +338,26 @@ def show_run(shown: Console, study: Study, progress: Progress) -> None:
     shown.print()
 
 
-def show_footprint(shown: Console, footprints: Sequence[Footprint]) -> None:
-    """Energy and emissions of all models together, as a range; who is left out and why."""
-    known = [one for one in footprints if one.emissions.value is not None]
+def show_footprint(shown: Console, models: Sequence[str], used: Sequence[Footprint]) -> None:
+    """Energy and emissions, a range a model, with what is assumed or why there is none.
+
+    `models` has the model of each footprint; cells are in the JSON.
+    """
+    known = [one for one in used if one.emissions.value is not None]
     if known:
-        kwh, kg = (
-            _range_of([getattr(one, name) for one in known]) for name in ("energy", "emissions")
-        )
-        of = "" if len(known) == len(footprints) else f" ({len(known)} of {len(footprints)} models)"
-        shown.print(f"energy {kwh} kWh, emissions {kg} kg CO2e, world's electricity{of}")
-    elif footprints:
-        shown.print(f"energy and emissions: {footprints[0].emissions.note}")
+        shown.print(f"{_used(known)}; ranges span assumptions:")
+    for model in dict.fromkeys(models):
+        own = [one for one, of in zip(used, models, strict=True) if of == model]
+        told = [one for one in own if one.emissions.value is not None]
+        text = f"{_used(told)}; {told[0].assumptions}" if told else own[0].emissions.note
+        shown.print(f"  {_short(model)}: {escape(text)}")
+
+
+def _used(footprints: Sequence[Footprint]) -> str:
+    kwh, kg = (
+        _range_of([getattr(one, name) for one in footprints]) for name in ("energy", "emissions")
+    )
+    return f"energy {kwh} kWh, emissions {kg} kg CO2e"
 
 
 def _range_of(estimates: Sequence[Estimate]) -> str:

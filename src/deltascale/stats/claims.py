@@ -40,7 +40,7 @@ CautionCode: TypeAlias = Literal[
 ]
 
 _TEXT: dict[CautionCode, str] = {
-    "no_fit": "{value:g} models: nothing is fitted below {limit:g}",
+    "no_fit": "{value:g} models of different size: nothing is fitted below {limit:g}",
     "few_models": (
         "{value:g} models: below {limit:g} no three-parameter family, no hierarchical bootstrap, "
         "and no talk of a law"
@@ -145,7 +145,9 @@ def r2_gate(
     r2 = float(r_squared(fit.observed, fit.fitted))
     weighted = float(r_squared(fit.observed, fit.fitted, weight_M=1 / np.diag(fit.total)))
     failures = []
-    if not weighted > threshold:
+    if math.isnan(weighted):
+        failures.append("R-squared is undefined: the deltas do not differ")
+    elif not weighted > threshold:
         failures.append(f"weighted R-squared {weighted:.3f} is not above {threshold}")
     if fit.models < 6:
         failures.append(f"{fit.models} models, fewer than 6")
@@ -180,8 +182,9 @@ def cautions(
     if line is not None:
         found += _of_leverage(leverage(line.fit), provider_M)
     if power is not None:
-        alphas = power.left_out.theta[:, -1]
-        if alphas.min() < 0 < alphas.max():
+        alphas = np.append(power.left_out.theta[:, -1], power.fit.parameter("alpha"))
+        # Equal deltas have an exponent of zero, of either sign by rounding.
+        if alphas.min() < -1e-9 and alphas.max() > 1e-9:
             found.append(Caution("left_out_sign", float(alphas.min()), 0.0))
     if not alpha.identified:
         found.append(Caution("alpha_not_identified", math.nan, math.nan))
@@ -209,8 +212,9 @@ def cautions_before_fitting(
 
 def _of_sizes(size: FloatArray, disclosed_M: ArrayLike | None) -> tuple[Caution, ...]:
     found = []
-    if size.size < 4:
-        found.append(Caution("no_fit", float(size.size), 4.0))
+    distinct = np.unique(size).size
+    if distinct < 4:
+        found.append(Caution("no_fit", float(distinct), 4.0))
     if size.size < 6:
         found.append(Caution("few_models", float(size.size), 6.0))
     if _decades(size) < 1:

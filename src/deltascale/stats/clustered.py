@@ -323,11 +323,16 @@ def bonett_price_floor(n: float) -> float:
 
 
 def delta_covariance(d_MI: ArrayLike, cluster_I: ArrayLike | None = None) -> FloatArray:
-    """`mean_covariance` of deltas, safe to invert: floored where nothing flips, ridged by 1e-9."""
-    cov_MM = mean_covariance(d_MI, cluster_I)
-    n_M = (~np.isnan(np.atleast_2d(np.asarray(d_MI, dtype=np.float64)))).sum(axis=1)
+    """`mean_covariance` of deltas, safe to invert: floored where nothing flips, ridged by 1e-9.
+
+    The floor counts clusters: epochs of one item are no more evidence of no flips than one answer.
+    """
+    d = np.atleast_2d(np.asarray(d_MI, dtype=np.float64))
+    cov_MM = mean_covariance(d, cluster_I)
+    cluster = cluster_index(cluster_I, d.shape[1])
+    g_M = [np.unique(cluster[~np.isnan(row)]).size for row in d]
     still = np.diag(cov_MM) == 0
-    floor_M = np.where(still, [bonett_price_floor(float(n)) for n in n_M], 0.0)
+    floor_M = np.where(still, [bonett_price_floor(g) for g in g_M], 0.0)
     return np.asarray(cov_MM + np.diag(floor_M + RIDGE))
 
 

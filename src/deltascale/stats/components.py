@@ -65,6 +65,7 @@ class Heterogeneity:
     """One estimate from each of D datasets: do they agree, and what of a new one?"""
 
     mean: float
+    se: float  # of the mean, scaled by its dispersion
     interval: Interval  # of the mean, t_{D-1}
     prediction: Interval  # of a new dataset's value, t_{D-1}
     q: float  # Cochran's, chi-square on D - 1 if they agree
@@ -193,6 +194,7 @@ def heterogeneity(
     se = math.sqrt(dispersion / float(weight.sum()))
     return Heterogeneity(
         mean=mean,
+        se=se,
         interval=t_interval(mean, se, df, level=level),
         prediction=t_interval(mean, math.sqrt(tau2 + se**2), df, level=level),
         q=q,

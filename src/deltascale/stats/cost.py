@@ -4,13 +4,20 @@ Costs are dollars per item. Ratios of single items are never averaged.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deltascale.stats.clustered import ClusteredMean, clustered_mean, mean_covariance
+from deltascale.stats.clustered import (
+    ClusteredMean,
+    bonett_price_floor,
+    clustered_mean,
+    mean_covariance,
+    t_interval,
+    t_p_value,
+)
 from deltascale.stats.paired import Interval
 from deltascale.stats.regions import FiellerRatio, Region, fieller
 
@@ -59,13 +66,25 @@ def net_benefit(
     """Mean of lambda d - c per item in dollars, lambda = `usd_per_corrected`; CR1 with t_{G-1}.
 
     Linear in what was measured, so it needs no ratio and orders losses rightly. Items with a NaN in
-    either are left out. Raises ValueError for a negative lambda or shapes that differ.
+    either are left out. Where d does not vary, its variance is 2 / (G + 2)^2: no flips are no
+    certainty. Raises ValueError for a negative lambda or shapes that differ.
     Source: Stinnett & Mullahy 1998, Medical Decision Making 18:S68.
     """
     if not usd_per_corrected >= 0:
         raise ValueError(f"usd_per_corrected must not be negative: {usd_per_corrected}")
-    gain = np.asarray(d_I, dtype=np.float64) * usd_per_corrected
-    return clustered_mean(gain - np.asarray(cost_usd_I, np.float64), cluster_I, level=level)
+    gain = np.asarray(d_I, dtype=np.float64)
+    net = usd_per_corrected * gain - np.asarray(cost_usd_I, np.float64)
+    mean = clustered_mean(net, cluster_I, level=level)
+    if mean.clusters < 2 or np.ptp(gain[~np.isnan(net)]) > 0:
+        return mean
+    se = math.hypot(mean.se_cr1, usd_per_corrected * math.sqrt(bonett_price_floor(mean.clusters)))
+    df = mean.clusters - 1
+    return replace(
+        mean,
+        se_cr1=se,
+        interval=t_interval(mean.estimate, se, df, level=level),
+        p_value=t_p_value(mean.estimate, se, df),
+    )
 
 
 def acceptability(
@@ -89,7 +108,8 @@ def gain_per_dollar(
 ) -> GainPerDollar:
     """Accuracy points won per dollar per item, delta over mean cost, by Fieller with t_{G-1}.
 
-    Items with a NaN in either are left out. Raises ValueError for fewer than two clusters.
+    Where d does not vary, its variance is 2 / (G + 2)^2, as in `net_benefit`. Items with a NaN in
+    either are left out. Raises ValueError for fewer than two clusters.
     """
     both = np.stack([np.asarray(d_I, np.float64), np.asarray(cost_usd_I, np.float64)])
     there = ~np.isnan(both).any(axis=0)
@@ -102,7 +122,7 @@ def gain_per_dollar(
     ratio = fieller(
         mean.estimate,
         cost,
-        var_numerator=float(cov[0, 0]),
+        var_numerator=float(cov[0, 0]) or bonett_price_floor(mean.clusters),
         var_denominator=float(cov[1, 1]),
         covariance=float(cov[0, 1]),
         df=mean.clusters - 1,

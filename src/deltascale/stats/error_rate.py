@@ -7,7 +7,7 @@ changes the exponent, the floor, or neither.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -17,11 +17,18 @@ from scipy.special import fdtrc, fdtri
 from deltascale.stats.families import Fit
 from deltascale.stats.regions import Region, sublevel_region
 
-__all__ = ["ErrorCurves", "LikelihoodRatio", "fit_error_curves", "size_beyond_headroom"]
+__all__ = [
+    "BETA_RANGE",
+    "ErrorCurves",
+    "LikelihoodRatio",
+    "fit_error_curves",
+    "size_beyond_headroom",
+]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Shared: TypeAlias = Literal["beta", "eps"]
-_BETA = (0.02, 3.0)
+BETA_RANGE = (0.02, 3.0)
+"""The exponents that are looked at; a set that reaches an end of it has no end that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +43,8 @@ class LikelihoodRatio:
 class ErrorCurves:
     """Both fitted curves; B is the part above the floor at N_ref. Pairs are (before, after)."""
 
-    eps: tuple[float, float]  # error floors, >= 0
-    amplitude: tuple[float, float]
+    eps: tuple[float, float]  # the errors at endless size, in [0, 1]; floors where B > 0
+    amplitude: tuple[float, float]  # B; below zero where the error rises with size
     beta: tuple[float, float]
     eps_region: tuple[Region, Region]  # profile sets; a lower end of 0 is the boundary: one-sided
     beta_region: tuple[Region, Region]  # profile sets within [.02, 3]; open at an end of that
@@ -56,6 +63,10 @@ class ErrorCurves:
         )
         return before, after
 
+    def errors_first(self, size: ArrayLike) -> FloatArray:
+        """E_0 at sizes N."""
+        return self.errors(size)[0]
+
     def predict(self, size: ArrayLike) -> FloatArray:
         """delta = E_0 - E_1."""
         before, after = self.errors(size)
@@ -63,7 +74,7 @@ class ErrorCurves:
 
 
 def fit_error_curves(size_M: ArrayLike, table_M4: ArrayLike, *, level: float = 0.95) -> ErrorCurves:
-    """Fit both error curves to flip tables by quasi-likelihood, eps_j >= 0, beta_j in [.02, 3].
+    """Fit both error curves to flip tables by quasi-likelihood, eps in [0, 1], beta in [.02, 3].
 
     `table_M4`: stayed right, fixed, broken, stayed wrong, a row a model. The working covariance is
     the 2 x 2 multinomial one of (E_0, E_1) at shares smoothed by half a count a cell, and all
@@ -88,9 +99,12 @@ def fit_error_curves(size_M: ArrayLike, table_M4: ArrayLike, *, level: float = 0
 
     eps_regions, beta_regions = [], []
     for j in (0, 1):
-        eps_grid = np.append(np.linspace(0, problem.greatest_error, 40), theta[2 * j])
+        most = problem.greatest_error
+        eps_grid = np.concatenate(
+            [np.linspace(0, most, 40), np.linspace(most, 1, 6), theta[[2 * j]]]
+        )
         eps_regions.append(region(problem.eps_profile(j), eps_grid))
-        beta_grid = np.append(np.geomspace(*_BETA, 60), beta[j])
+        beta_grid = np.append(np.geomspace(*BETA_RANGE, 60), beta[j])
         beta_regions.append(region(problem.beta_profile(j), beta_grid))
     return ErrorCurves(
         eps=(float(theta[0]), float(theta[2])),
@@ -107,15 +121,18 @@ def fit_error_curves(size_M: ArrayLike, table_M4: ArrayLike, *, level: float = 0
     )
 
 
-def size_beyond_headroom(fit: Fit, curves: ErrorCurves, *, limit: float = 1e6) -> float:
+def size_beyond_headroom(
+    fit: Fit, error: Callable[[FloatArray], FloatArray], *, limit: float = 1e6
+) -> float:
     """The least N above the sizes observed at which a fitted delta passes the error left to fix.
 
-    A power law with alpha > 0 must pass E_0(N) somewhere: beyond that it is impossible. Infinite if
-    not within `limit` times the largest size.
+    `error` gives E_0 at sizes: `ErrorCurves.errors_first` or `TwoRate.errors_first`. A power law
+    with alpha > 0 must pass E_0(N) somewhere: beyond that it is impossible. Infinite if not within
+    `limit` times the largest size.
     """
     largest = float(fit.size.max())
     size = np.geomspace(largest, largest * limit, 4_001)
-    impossible = fit.predict(size) > curves.errors(size)[0]
+    impossible = fit.predict(size) > error(size)
     return float(size[np.argmax(impossible)]) if impossible.any() else math.inf
 
 
@@ -164,36 +181,45 @@ class _Problem:
         shared: Shared | None = None,
         fixed_eps: tuple[int, float] | None = None,
     ) -> tuple[FloatArray, FloatArray]:
-        """Least misfit (S,) and parameters (S, P) with floors not below zero."""
+        """Least misfit (S,) and parameters (S, P) with floors in [0, 1]."""
         design = self.designs(beta_S2, shared)
-        floors = (0,) if shared == "eps" else (0, 2)
+        floors: tuple[int, ...] = (0,) if shared == "eps" else (0, 2)
         target = np.broadcast_to(self.y, design.shape[:2])
         held: tuple[int, ...] = ()
         if fixed_eps is not None:
             column, value = 2 * fixed_eps[0], fixed_eps[1]
             target = target - value * design[..., column]
             held = (column,)
-        free_floors = [f for f in floors if f not in held]
+        floors = tuple(f for f in floors if f not in held)
         best = np.full(len(beta_S2), np.inf)
         theta = np.zeros((len(beta_S2), design.shape[2]))
-        # A floor is either free or at its boundary: try every choice and keep the feasible best.
-        for count in range(len(free_floors) + 1):
-            for at_zero in combinations(free_floors, count):
-                keep = [p for p in range(design.shape[2]) if p not in at_zero and p not in held]
-                found, value_S = _least_squares(design[..., keep], target)
+        over_one = False
+        # A floor is free or at a boundary: try every choice and keep the feasible best. Boundaries
+        # at one are tried only where some choice passes it, which is rare.
+        for top in (False, True):
+            for choice in product((None, 0.0, 1.0), repeat=len(floors)):
+                if (1.0 in choice) != top:
+                    continue
+                at = {f: v for f, v in zip(floors, choice, strict=True) if v is not None}
+                keep = [p for p in range(design.shape[2]) if p not in at and p not in held]
+                rest = target - sum((v * design[..., f] for f, v in at.items() if v), 0.0)
+                found, value_S = _least_squares(design[..., keep], rest)
                 full = np.zeros_like(theta)
                 full[:, keep] = found
-                feasible = np.all(full[:, free_floors] >= 0, axis=1) if free_floors else True
-                better = np.logical_and(feasible, value_S < best)
-                best, theta = (
-                    np.where(better, value_S, best),
-                    np.where(better[:, None], full, theta),
-                )
+                for f, v in at.items():
+                    full[:, f] = v
+                eps = full[:, list(floors)]
+                over_one |= bool((eps > 1).any())
+                better = np.all((eps >= 0) & (eps <= 1), axis=1) & (value_S < best)
+                best = np.where(better, value_S, best)
+                theta = np.where(better[:, None], full, theta)
+            if not over_one:
+                break
         return best, theta
 
     def least(self, shared: Shared | None = None) -> tuple[float, FloatArray, FloatArray]:
         """The best fit: misfit, parameters, exponents. A grid of exponents that closes in."""
-        axes = [np.geomspace(*_BETA, 32)] * (1 if shared == "beta" else 2)
+        axes = [np.geomspace(*BETA_RANGE, 32)] * (1 if shared == "beta" else 2)
         for _ in range(9):
             mesh = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))
             beta_S2 = np.broadcast_to(mesh, (len(mesh), 2))
@@ -203,7 +229,7 @@ class _Problem:
         return float(value[at]), theta[at], beta_S2[at]
 
     def beta_profile(self, j: int) -> Callable[[FloatArray], FloatArray]:
-        other = np.geomspace(*_BETA, 60)
+        other = np.geomspace(*BETA_RANGE, 60)
 
         def profile(beta_S: FloatArray) -> FloatArray:
             grid = np.broadcast_to(other, (beta_S.size, other.size))
@@ -219,7 +245,7 @@ class _Problem:
 
     def eps_profile(self, j: int) -> Callable[[FloatArray], FloatArray]:
         def one(eps: float) -> float:
-            axes = [np.geomspace(*_BETA, 16)] * 2
+            axes = [np.geomspace(*BETA_RANGE, 16)] * 2
             for _ in range(5):
                 mesh = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
                 value, _ = self.misfits(mesh, fixed_eps=(j, eps))

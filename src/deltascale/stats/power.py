@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, gammaln, ndtri, xlogy
+from scipy.special import bdtr, expit, gammaln, logit, ndtri, xlogy
 
 from deltascale.stats.clustered import bonett_price_floor
 from deltascale.stats.contrasts import trend_over_models, trend_over_such_models
@@ -20,6 +20,7 @@ __all__ = [
     "items_for_epochs",
     "items_needed",
     "least_detectable_delta",
+    "logit_scatter",
     "mcnemar_power",
     "optimal_epochs",
     "simulate_power",
@@ -27,6 +28,7 @@ __all__ = [
 
 FloatArray: TypeAlias = NDArray[np.float64]
 _STUDIES = 0x90E2
+_WIDEST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,32 @@ def items_beyond_which_models_count(*, d_sd: float, tau: float) -> float:
     return (d_sd / tau) ** 2 if tau > 0 else math.inf
 
 
+def logit_scatter(rates_M3: ArrayLike, tau: float) -> float:
+    """The `scatter_logit` with which delta scatters by `tau` (a share), on average over the models.
+
+    By quadrature and bisection: where flips are rare, a slope at the rates themselves would ask for
+    logits that scatter over everything. At most 2, where tau is more than such rates allow.
+    """
+    rates = np.asarray(rates_M3, dtype=np.float64)
+    node, weight = np.polynomial.hermite_e.hermegauss(9)
+    move_Q3 = np.stack(np.meshgrid(node, node, node, indexing="ij"), axis=-1).reshape(-1, 3)
+    weight_Q = np.einsum("i,j,k->ijk", weight, weight, weight).ravel() / weight.sum() ** 3
+
+    def spread(scatter: float) -> float:
+        moved_QM3 = expit(logit(rates) + scatter * move_Q3[:, None, :])
+        first, fix, harm = np.moveaxis(moved_QM3, -1, 0)
+        delta_QM = (1 - first) * fix - first * harm
+        return math.sqrt(float(np.mean(weight_Q @ (delta_QM - weight_Q @ delta_QM) ** 2)))
+
+    low, high = 0.0, _WIDEST
+    if tau <= 0 or spread(high) <= tau:
+        return high if tau > 0 else 0.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if spread(middle) < tau else (low, middle)
+    return high
+
+
 def simulate_power(
     size_M: ArrayLike,
     rates_M3: ArrayLike,
@@ -187,7 +215,7 @@ def simulate_power(
     logit_SM3 = np.log(clipped / (1 - clipped)) + scatter_logit * rng.standard_normal(
         (simulations, *rates.shape)
     )
-    right, fix, harm = np.moveaxis(1 / (1 + np.exp(-logit_SM3)), -1, 0)
+    right, fix, harm = np.moveaxis(expit(logit_SM3), -1, 0)
     right_SM = rng.binomial(items, right)
     fixed_SM, broken_SM = rng.binomial(items - right_SM, fix), rng.binomial(right_SM, harm)
     p_of = {

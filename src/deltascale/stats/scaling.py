@@ -71,6 +71,7 @@ class Exponent:
     estimand: Estimand
     tau2: float
     level: float
+    at_edge: bool = False  # alpha is as extreme as any tried, or no delta tells one: no estimate
 
     @property
     def identified(self) -> bool:
@@ -281,7 +282,7 @@ def exponent(
         open_low=ends[0] <= threshold,
         open_high=ends[1] <= threshold,
     )
-    return Exponent(alpha, region, estimand, tau2, level)
+    return Exponent(alpha, region, estimand, tau2, level, at_edge=fit.shape_at_edge)
 
 
 # --- choosing a family ---------------------------------------------------------------------------

@@ -50,6 +50,10 @@ class TwoRate:
         first, fix, harm = (np.asarray(expit(li.intercept + li.slope * x)) for li in lines)
         return first, fix, harm
 
+    def errors_first(self, size: ArrayLike) -> FloatArray:
+        """The share of first answers that are wrong, at sizes N."""
+        return np.asarray(1 - self.rates(size)[0])
+
     def predict(self, size: ArrayLike) -> FloatArray:
         first, fix, harm = self.rates(size)
         return np.asarray((1 - first) * fix - first * harm)
