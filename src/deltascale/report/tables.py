@@ -82,12 +82,14 @@ def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
             "ci_method": one.delta.method,
             "p_method": one.p_method,
             "family_size": one.family_size,
+            "family_excluded": one.family_excluded,
             "bound_low": one.widened.low,
             "bound_high": one.widened.high,
             "newcombe_low": one.newcombe.low,
             "newcombe_high": one.newcombe.high,
             "bootstrap_low": one.bootstrap.low,
             "bootstrap_high": one.bootstrap.high,
+            "bootstrap_mc_se": one.bootstrap.mc_se,
             "simultaneous_low": one.simultaneous.low,
             "simultaneous_high": one.simultaneous.high,
             "simultaneous_method": one.simultaneous.method,
@@ -178,6 +180,7 @@ def finding_rows(findings: Iterable[Finding]) -> Iterator[Row]:
                 "adjusted_by": one.adjusted_by,
                 "family": one.family,
                 "family_size": one.family_size,
+                "family_excluded": one.family_excluded,
             }
         )
 
@@ -405,6 +408,7 @@ def _whole(estimate: Estimate) -> dict[str, Value]:
         "unit": estimate.unit,
         "n": estimate.n,
         "n_missing": estimate.n_missing,
+        "mc_se": estimate.mc_se,
         "estimand": estimate.estimand,
         "method": estimate.method,
         "note": estimate.note,

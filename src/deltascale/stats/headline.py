@@ -1,12 +1,19 @@
 """The one interval of a cell's delta that is printed first, and the two beside it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deltascale.stats.clustered import ClusteredMean, clustered_mean, item_means
+from deltascale.stats.clustered import (
+    ClusteredMean,
+    bonett_price_floor,
+    clustered_mean,
+    item_means,
+    t_interval,
+)
 from deltascale.stats.paired import UNKNOWN, Interval, newcombe10_interval, tango_interval
 from deltascale.stats.resampling import bootstrap_means, percentile_interval, stratum
 
@@ -25,8 +32,10 @@ class Headline:
     method: Method
     mean: ClusteredMean  # with every standard error, deff and G
     deff: float  # the design effect used: that of single answers, at least 1
+    deff_raw: float  # the same as it was found, below 1 too; NaN where it is not known
     newcombe10: Interval | None  # None for scores other than 0 and 1
     bootstrap: Interval  # percentile, over clusters; NaN limits where none was drawn
+    bootstrap_mc_se: float  # Monte Carlo error of its limits, the larger of the two
     disagree: bool  # a limit of one of the three is off by over a quarter of the first's width
 
 
@@ -52,27 +61,34 @@ def headline_interval(
 ) -> Headline:
     """Choose and compute the interval of delta for one model, dataset and protocol.
 
-    Scores per item, or per item and epoch; NaN where missing, and such pairs are left out.
+    Scores per item, or per item and epoch; NaN where missing, and such pairs are left out. Labels
+    of which no two pairs share one are no clusters.
     - 0/1 scores, one epoch, no clusters: Tango.
     - epochs or clusters: CR1 with t_{G-1} given 20 clusters and 10 flips, else deff-Tango.
-    - other scores: CR1 with t (with single items that is the ordinary t interval).
+    - other scores: CR1 with t (with single items that is the ordinary t interval). Where nothing
+      varies its error is `bonett_price_floor`'s, so that no interval is a point.
     Without `replicates` nothing is drawn, and `disagree` is about the other two.
 
-    Raises ValueError if shapes differ or no pair is complete.
+    Raises ValueError if shapes differ, there are other axes than items and epochs, or no pair is
+    complete.
     """
     first, last = np.asarray(first_IE, np.float64), np.asarray(last_IE, np.float64)
-    if first.shape != last.shape:
-        raise ValueError(f"first {first.shape} and last {last.shape} scores must match")
-    first, last = (scores.reshape(len(scores), -1) for scores in (first, last))
+    if first.shape != last.shape or first.ndim not in (1, 2):
+        shapes = f"first {first.shape} and last {last.shape} scores"
+        raise ValueError(f"{shapes} must match, by item or by item and epoch")
+    if first.ndim == 1:
+        first, last = first[:, None], last[:, None]
     d_IE = last - first
+    there_IE = ~np.isnan(d_IE)
+    if not there_IE.any():
+        raise ValueError("headline_interval needs a complete pair of scores, and has none")
     mean = clustered_mean(item_means(d_IE), cluster_I, level=level)
     counts = _pooled_counts(first, last)
-    repeated = bool(np.any((~np.isnan(d_IE)).sum(axis=1) > 1))
-    binary = bool(np.all(np.isnan(d_IE) | np.isin(d_IE, (-1.0, 0.0, 1.0)))) and bool(
-        np.all(np.isnan(first) | np.isin(first, (0.0, 1.0)))
-    )
-    deff = counts.deff(mean)
-    clustered = repeated or cluster_I is not None
+    binary = bool(np.isin([first[there_IE], last[there_IE]], (0.0, 1.0)).all())
+    raw = counts.deff(mean) if binary else mean.deff
+    # Where it is not known (one cluster, or nothing flips) clusters count as single answers.
+    deff = max(1.0, raw) if raw == raw else counts.n / mean.clusters
+    clustered = mean.clusters < int(there_IE.sum())
     method: Method
     if not clustered:
         method = "tango" if binary else "t"
@@ -81,21 +97,35 @@ def headline_interval(
     else:
         method = "deff-tango"
     interval = mean.interval
+    if mean.se_cr1 == 0:
+        # Scores that all change alike, or not at all, leave an error that is not known, not none.
+        floor = math.sqrt(bonett_price_floor(mean.clusters))
+        interval = t_interval(mean.estimate, floor, mean.clusters - 1, level=level)
     if method in ("tango", "deff-tango"):
         shrink = deff if method == "deff-tango" else 1.0
         flips = (counts.fixed, counts.broken, counts.n)
         interval = deff_tango_interval(*flips, deff=shrink, level=level)
-    boot, beside = UNKNOWN, []
+    boot, mc_se, beside = UNKNOWN, math.nan, []
     if replicates:
         one = stratum(item_means(d_IE)[:, None], cluster_I=cluster_I)
         replicate = bootstrap_means([one], seed=seed, replicates=replicates)[:, 0, 0]
-        boot = percentile_interval(replicate, level=level).interval
+        drawn = percentile_interval(replicate, level=level)
+        boot, mc_se = drawn.interval, max(drawn.mc_se_low, drawn.mc_se_high)
         beside.append(boot)
     newcombe = counts.newcombe10(deff, level) if binary else None
     if newcombe is not None:
         beside.append(newcombe)
     return Headline(
-        mean.estimate, interval, method, mean, deff, newcombe, boot, _disagree(interval, beside)
+        delta=mean.estimate,
+        interval=interval,
+        method=method,
+        mean=mean,
+        deff=deff,
+        deff_raw=raw,
+        newcombe10=newcombe,
+        bootstrap=boot,
+        bootstrap_mc_se=mc_se,
+        disagree=_disagree(interval, beside),
     )
 
 
@@ -110,14 +140,11 @@ class _Counts:
     flips: int  # as counted, for the rule of ten
 
     def deff(self, mean: ClusteredMean) -> float:
-        """Variance of delta over what as many independent answers would give.
-
-        Where that cannot be known (one cluster, or nothing flips) clusters count as single answers.
-        """
+        """Variance of delta over what as many independent answers would give; NaN if unknown."""
         iid = (self.fixed + self.broken) / self.n - mean.estimate**2
         if self.n > 1 and iid > 0 and mean.clusters > 1:
-            return max(1.0, mean.se_cr1**2 * (self.n - 1) / iid)
-        return self.n / mean.clusters
+            return mean.se_cr1**2 * (self.n - 1) / iid
+        return math.nan
 
     def newcombe10(self, deff: float, level: float) -> Interval:
         fixed, broken, n, stayed = (

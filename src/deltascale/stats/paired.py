@@ -110,7 +110,7 @@ def clopper_pearson_interval(successes: float, n: float, *, level: float = 0.95)
     _check_share(successes, n)
     if n == 0:
         return UNKNOWN
-    tail = (1 - _checked_level(level)) / 2
+    tail = (1 - checked_level(level)) / 2
     failures = n - successes
     low = 0.0 if successes == 0 else float(betaincinv(successes, failures + 1, tail))
     high = 1.0 if failures == 0 else float(betaincinv(successes + 1, failures, 1 - tail))
@@ -360,14 +360,14 @@ def _continuity_corrected_phi(n11: float, n01: float, n10: float, n00: float) ->
     return numerator / math.sqrt(margins)
 
 
-def _checked_level(level: float) -> float:
+def checked_level(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), not {level}")
     return level
 
 
 def _z(level: float) -> float:
-    return float(ndtri((1 + _checked_level(level)) / 2))
+    return float(ndtri((1 + checked_level(level)) / 2))
 
 
 def _check_share(successes: float, n: float) -> None:
@@ -382,5 +382,5 @@ def _check_flips(fixed: float, broken: float, n: float) -> None:
 
 
 def _check_whole(*counts: float) -> None:
-    if any(count < 0 or count != int(count) for count in counts):
+    if not all(count >= 0 and count % 1 == 0 for count in counts):
         raise ValueError(f"counts must be whole and not negative: {counts}")

@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from deltascale.stats.clustered import cluster_index
 from deltascale.stats.draws import keyed_generator
-from deltascale.stats.paired import UNKNOWN, Interval
+from deltascale.stats.paired import UNKNOWN, Interval, checked_level
 
 __all__ = [
     "BootstrapInterval",
@@ -136,9 +136,10 @@ def percentile_interval(replicate_B: ArrayLike, *, level: float = 0.95) -> Boots
 
     The Monte Carlo error of a limit is half the gap between the order statistics one binomial
     standard deviation either side of it. NaN limits without replicates.
+    Raises ValueError for a level outside (0, 1).
     Source: Efron & Tibshirani 1993, ch. 13; David & Nagaraja 2003, section 7.1.
     """
-    tail = (1 - level) / 2
+    tail = (1 - checked_level(level)) / 2
     return _quantile_interval(replicate_B, tail, 1 - tail)
 
 
