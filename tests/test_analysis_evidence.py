@@ -10,7 +10,7 @@ import pytest
 
 from deltascale import stats
 from deltascale.analysis import Results, Settings, analyse
-from deltascale.frame import Frame
+from deltascale.frame import OUTCOMES, Frame
 from tests.frames import QUICK, flipped, make_frame, model, null_world, pick, study
 
 SPEC = model(1.0)
@@ -267,3 +267,36 @@ def test_a_cell_without_a_headline_founds_no_claim() -> None:
     two = make_frame("e", {KEY: score})
     (claim,) = analysed(replace(frame, others={"strict": other}), two).claims
     assert "helps in 1 of 1 cells (1 more without a headline)" in claim.text
+
+
+def test_a_first_reply_that_was_cut_is_no_matter_of_format() -> None:
+    score = np.zeros((60, 1, 2))
+    score[:30, 0, 1] = 1.0
+    outcome = np.zeros((1, 60, 1, 2), np.int8)
+    outcome[0, :10, 0, 0] = OUTCOMES.index("truncated")
+    outcome[0, 10:15, 0, 0] = OUTCOMES.index("no_answer")
+    frame = make_frame("d", {KEY: score})
+    frame = replace(frame, outcome_CIET=outcome, others={"strict": score[None].copy()})
+    found = analysed(frame)
+    (form,) = pick(found.sensitivity, "delta_format_strict")
+    assert form.estimate.value == pytest.approx(5 / 60)
+
+
+def test_neighbours_over_datasets_keep_the_degrees_of_freedom_of_the_noisy_one() -> None:
+    rng = np.random.default_rng(10)
+    frames, means, variances = [], [], []
+    for name, n in (("few", 12), ("many", 300)):
+        scores = {(model(size).id, "review"): flipped(rng, n, 0.5, 0.4, 0.3) for size in (1.0, 2.0)}
+        small, large = ((s[:, 0, 1] - s[:, 0, 0]) for s in scores.values())
+        means.append(float(np.mean(large - small)))
+        variances.append(float(np.var(large - small, ddof=1)) / n)
+        frames.append(make_frame(name, scores))
+    (row,) = [
+        one
+        for one in pick(analysed(*frames).contrasts, "delta_difference")
+        if one.family == "neighbours in size"
+    ]
+    wanted = stats.macro_mean(means, variances, [12, 300])
+    assert wanted.df < 20
+    assert row.estimate.value == pytest.approx(wanted.estimate)
+    assert (row.estimate.low, row.estimate.high) == pytest.approx(tuple(wanted.interval))

@@ -259,28 +259,29 @@ def _trend_of_such(about: Finding, panel: Panel, settings: Settings) -> Iterator
 def _neighbours(about: Finding, panel: Panel, settings: Settings) -> Iterator[Finding]:
     """Delta of each model less that of the next smaller one, over all datasets alike."""
     for m in range(1, len(panel.models)):
-        value_S, cluster_S, means, variances, df = [], [], [], [], 0
+        value_S, cluster_S, means = [], [], []
         for k, own in enumerate(panel.members.values()):
             difference = own[m].d - own[m - 1].d
             if not (~np.isnan(difference)).sum() > 1:
                 break
             mean = clustered_mean(difference, own[m].cluster_S)
-            means.append(mean.estimate)
-            variances.append(mean.se_cr1**2 or bonett_price_floor(mean.clusters))
-            df += mean.clusters - 1
+            means.append(mean)
             value_S.append(difference / mean.n)
             cluster_S.append(own[m].cluster_S + k * 10**9)
         else:
-            weight = 1 / len(means)
-            delta = weight * sum(means)
-            se = weight * math.sqrt(sum(variances))
+            both = macro_mean(
+                [one.estimate for one in means],
+                [one.se_cr1**2 or bonett_price_floor(one.clusters) for one in means],
+                [one.clusters for one in means],
+                level=settings.level,
+            )
             test = sign_flip_test(
                 np.concatenate(value_S), np.concatenate(cluster_S), seed=settings.seed
             )
             found = estimate(
                 f"{E1}: delta of the model less that of the smaller one",
-                delta,
-                t_interval(delta, se, df, level=settings.level),
+                both.estimate,
+                both.interval,
                 n=sum(int((~np.isnan(v)).sum()) for v in value_S),
                 n_missing=panel.n_missing,
                 method=_PAIRED,

@@ -15,6 +15,7 @@ from deltascale.analysis.contrasts import adjusted, paired, panels
 from deltascale.analysis.deltas import METHODS
 from deltascale.analysis.joint import Joint
 from deltascale.analysis.results import E1, E2, Finding, Settings, estimate
+from deltascale.frame import OUTCOMES
 from deltascale.stats.checks import extraction_split
 from deltascale.stats.components import disagreement_rate
 from deltascale.stats.headline import headline_interval
@@ -123,7 +124,8 @@ def _scorers(arm: Arm, settings: Settings) -> Iterator[Finding]:
             continue
         if not (is_binary(first[used]) and is_binary(last[used])):
             continue
-        unparsed = outcome_ST[:, 0] != 0
+        # A refusal or a cut reply is an outcome of its own, not an answer in another format.
+        unparsed = outcome_ST[:, 0] == OUTCOMES.index("no_answer")
         split = extraction_split(
             arm.first, arm.last, first, last, first_unparsed_I=unparsed, cluster_I=arm.cluster_S
         )
@@ -135,7 +137,7 @@ def _scorers(arm: Arm, settings: Settings) -> Iterator[Finding]:
             (f"delta_content_{name}", f"part of delta that `{name}` reads alike", split.content,
              ""),
             (f"delta_format_{name}", f"part of delta from answers that `{name}` reads otherwise, "
-             "or that held none at first", split.format, ""),
+             "or after a first reply in which none was found", split.format, ""),
         ):  # fmt: skip
             cell = arm.cell
             found = estimate(
