@@ -100,6 +100,7 @@ def missingness(first_I: ArrayLike, last_I: ArrayLike) -> Missingness:
     """Fisher's test of whether the last score is missing depends on the first (0 or 1).
 
     Pairs without a first score are left out: they cannot tell. Raises ValueError if shapes differ.
+    Source: as `fisher_exact`.
     """
     first, last = np.asarray(first_I, np.float64), np.asarray(last_I, np.float64)
     if first.shape != last.shape:

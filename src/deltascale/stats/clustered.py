@@ -168,7 +168,11 @@ def t_interval(estimate: float, se: float, df: float, *, level: float = 0.95) ->
 
 
 def t_p_value(estimate: float, se: float, df: float) -> float:
-    """Two-sided p-value of a zero estimate; 1 when estimate and SE are both zero."""
+    """Two-sided p-value of a zero estimate; NaN when the SE or the degrees of freedom are missing.
+
+    1 when estimate and SE are both zero, 0 when only the SE is: equal values, however few, are no
+    error at all to a t test, so prefer `sign_flip_test` where they may be equal.
+    """
     if not (df > 0 and se >= 0):
         return math.nan
     if se == 0:

@@ -72,6 +72,8 @@ def paired_contrast(
 
     Give the items' deltas (means over epochs) in the same order; an item missing in either is left
     out of this pair only. Raises ValueError if shapes differ or no item is shared.
+    Source: Miller 2024, arXiv:2411.00640 (paired differences); as `clustered_mean` and
+    `sign_flip_test`.
     """
     d_a, d_b = np.asarray(d_a_I, np.float64), np.asarray(d_b_I, np.float64)
     if d_a.shape != d_b.shape:

@@ -207,6 +207,7 @@ def rate(
     no two of the answers share one are no clusters. An empty denominator gives NaN and the reason.
 
     Raises ValueError as `count_flips`, for other axes than items and epochs, or another name.
+    Source: Yang et al. 2024, arXiv:2412.19513 (CL and CS, pooled); Wilson 1927, JASA 22:209.
     """
     if name not in get_args(RateName):
         raise ValueError(f"a rate is one of {', '.join(get_args(RateName))}, not {name!r}")
@@ -290,7 +291,7 @@ def break_even(flips: Flips, *, delta_B: ArrayLike | None = None) -> BreakEven:
 def stationary_accuracy(fix_wrong: float, break_right: float) -> float:
     """pi* = ECR / (ECR + EIR), where accuracy settles if both rates stay as they are; NaN if 0 / 0.
 
-    Print it only beside `round_homogeneity`.
+    Print it only beside `round_homogeneity`. Source: arXiv:2604.22273.
     """
     return _over(fix_wrong, fix_wrong + break_right)
 
@@ -314,7 +315,7 @@ def round_homogeneity(
     A Wald test of both rates at once, with cluster-robust covariance (rounds share items). A rate
     that is undefined in either round, or never varies, is left out of it.
 
-    Raises ValueError for fewer than three turns.
+    Raises ValueError for fewer than three turns. Source: Wald 1943, Transactions AMS 54:426.
     """
     score = np.asarray(score_IT, dtype=np.float64)
     if score.ndim != 2 or score.shape[1] < 3:
@@ -382,6 +383,7 @@ def answer_transitions(
 
     `same_I` says whether first and last answer are the same. Pairs with a NaN are left out.
     Raises ValueError as `count_flips`, or if `same_I` is of another shape.
+    Source: Huang et al. 2024, arXiv:2310.01798 (changes of the answer itself).
     """
     first, last = _scores(first_I, last_I)
     same = np.asarray(same_I, dtype=bool)

@@ -44,6 +44,7 @@ def deff_tango_interval(
 ) -> Interval:
     """Tango's interval with all three counts divided by a design effect (taken as at least 1).
 
+    Raises ValueError as `tango_interval`.
     Source: Rao & Scott 1992, Biometrics 48:577 (effective counts), with Tango 1998.
     """
     shrink = max(1.0, deff)
@@ -70,7 +71,9 @@ def headline_interval(
     Without `replicates` nothing is drawn, and `disagree` is about the other two.
 
     Raises ValueError if shapes differ, there are other axes than items and epochs, or no pair is
-    complete.
+    complete. Source: Tango 1998, Statistics in Medicine 17:891; Rao & Scott 1992, Biometrics
+    48:577; Liang & Zeger 1986, Biometrika 73:13; the choice is checked in
+    `tests/laws/test_stats_coverage.py`.
     """
     first, last = np.asarray(first_IE, np.float64), np.asarray(last_IE, np.float64)
     if first.shape != last.shape or first.ndim not in (1, 2):

@@ -121,7 +121,10 @@ def clopper_pearson_interval(successes: float, n: float, *, level: float = 0.95)
 
 
 def delta(fixed: float, broken: float, n: float) -> float:
-    """Accuracy after less accuracy before, in [-1, 1]; NaN if n is 0."""
+    """Accuracy after less accuracy before, in [-1, 1]; NaN if n is 0.
+
+    Raises ValueError if the flips are negative or do not fit in n.
+    """
     _check_flips(fixed, broken, n)
     return (fixed - broken) / n if n else math.nan
 
@@ -230,6 +233,7 @@ def mcnemar_chi2(fixed: float, broken: float, *, continuity: bool = False) -> Ch
     """McNemar's asymptotic test, for comparison with what others print; p = 1 at no flips.
 
     With `continuity`, Edwards' correction |fixed - broken| - 1, never below zero.
+    Raises ValueError for negative counts.
     Source: McNemar 1947, Psychometrika 12:153; Edwards 1948, Psychometrika 13:185.
     """
     if min(fixed, broken) < 0:
@@ -242,7 +246,11 @@ def mcnemar_chi2(fixed: float, broken: float, *, continuity: bool = False) -> Ch
 
 
 def smallest_exact_p(flips: int) -> float:
-    """The least p-value `mcnemar_exact` can reach with so many flips: with 5, .0625."""
+    """The least p-value `mcnemar_exact` can reach with so many flips: with 5, .0625; with 0, 1.
+
+    For `sign_flip_test` the flips are the clusters whose sum is not zero. Raises ValueError unless
+    they are a whole number, not negative.
+    """
     _check_whole(flips, 0)
     return min(1.0, 2.0 ** (1 - flips))
 

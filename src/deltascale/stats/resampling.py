@@ -154,7 +154,8 @@ def bca_interval(
     """Bias-corrected and accelerated limits, from the estimate with each cluster left out.
 
     `frequency_P` says how many clusters each jackknife value stands for. Ties with the estimate
-    count half. Source: Efron 1987, JASA 82:171.
+    count half. Where all or none of the replicates lie below the estimate: percentile limits.
+    Raises ValueError for a level outside (0, 1). Source: Efron 1987, JASA 82:171.
     """
     replicates = _finite(replicate_B)
     jack = np.asarray(jackknife_P, dtype=np.float64)
@@ -173,7 +174,7 @@ def bca_interval(
         z = bias + float(ndtri(tail))
         return float(ndtr(bias + z / (1 - acceleration * z)))
 
-    tail = (1 - level) / 2
+    tail = (1 - checked_level(level)) / 2
     return _quantile_interval(replicates, shifted(tail), shifted(1 - tail))
 
 
