@@ -100,7 +100,6 @@ def _gains(arm: Arm, joint: Joint) -> Iterator[Finding]:
     )
     yield _finding(arm, "normalised_gain", found)
     table = count_flips(arm.first, arm.last)
-    table_B4 = joint.table(arm)
     first_B = joint.draws(arm, "first")
     spread_B = 2 * first_B * (1 - first_B)
     last_B = joint.draws(arm, "last")
@@ -113,6 +112,15 @@ def _gains(arm: Arm, joint: Joint) -> Iterator[Finding]:
         unit="score",
     )
     yield _finding(arm, "relative_self_correction", rss)
+    yield from _break_even(arm, joint)
+
+
+def _break_even(arm: Arm, joint: Joint) -> Iterator[Finding]:
+    """Whether wrong answers are fixed so much more readily than right ones are broken that
+    correction helps."""
+    n, missing = int(arm.known.sum()), arm.n_missing
+    table, table_B4 = count_flips(arm.first, arm.last), joint.table(arm)
+    first_B = joint.draws(arm, "first")
     rule = break_even(table, delta_B=joint.delta(arm))
     fix_B, harm_B = _fix_and_break(table_B4)
     ratio = joint.estimate(

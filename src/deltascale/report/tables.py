@@ -85,14 +85,7 @@ def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
             "family_excluded": one.family_excluded,
             "bound_low": one.widened.low,
             "bound_high": one.widened.high,
-            "newcombe_low": one.newcombe.low,
-            "newcombe_high": one.newcombe.high,
-            "bootstrap_low": one.bootstrap.low,
-            "bootstrap_high": one.bootstrap.high,
-            "bootstrap_mc_se": one.bootstrap.mc_se,
-            "simultaneous_low": one.simultaneous.low,
-            "simultaneous_high": one.simultaneous.high,
-            "simultaneous_method": one.simultaneous.method,
+            **_beside(one),
             "intervals_disagree": one.disagree,
             "design_effect": one.design_effect,
             "p_exact": one.p_exact,
@@ -108,6 +101,20 @@ def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
             "level": one.delta.level,
             "note": one.delta.note,
         }
+
+
+def _beside(one: CellResult) -> dict[str, Value]:
+    """The intervals that stand beside the headline."""
+    return {
+        "newcombe_low": one.newcombe.low,
+        "newcombe_high": one.newcombe.high,
+        "bootstrap_low": one.bootstrap.low,
+        "bootstrap_high": one.bootstrap.high,
+        "bootstrap_mc_se": one.bootstrap.mc_se,
+        "simultaneous_low": one.simultaneous.low,
+        "simultaneous_high": one.simultaneous.high,
+        "simultaneous_method": one.simultaneous.method,
+    }
 
 
 def turn_rows(turns: Iterable[TurnResult]) -> Iterator[Row]:

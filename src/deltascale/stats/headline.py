@@ -15,12 +15,18 @@ from deltascale.stats.clustered import (
     t_interval,
 )
 from deltascale.stats.paired import UNKNOWN, Interval, newcombe10_interval, tango_interval
-from deltascale.stats.resampling import bootstrap_means, percentile_interval, stratum
+from deltascale.stats.resampling import (
+    BootstrapInterval,
+    bootstrap_means,
+    percentile_interval,
+    stratum,
+)
 
 __all__ = ["Headline", "deff_tango_interval", "headline_interval"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Method: TypeAlias = Literal["tango", "cr1", "deff-tango", "t"]
+_NOT_DRAWN = BootstrapInterval(UNKNOWN, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +77,9 @@ def headline_interval(
     Without `replicates` nothing is drawn, and `disagree` is about the other two.
 
     Raises ValueError if shapes differ, there are other axes than items and epochs, or no pair is
-    complete. Source: Tango 1998, Statistics in Medicine 17:891; Rao & Scott 1992, Biometrics
-    48:577; Liang & Zeger 1986, Biometrika 73:13; the choice is checked in
-    `tests/laws/test_stats_coverage.py`.
+    complete. Source: as `tango_interval`, `deff_tango_interval` and `clustered_mean`.
     """
-    first, last = np.asarray(first_IE, np.float64), np.asarray(last_IE, np.float64)
-    if first.shape != last.shape or first.ndim not in (1, 2):
-        shapes = f"first {first.shape} and last {last.shape} scores"
-        raise ValueError(f"{shapes} must match, by item or by item and epoch")
-    if first.ndim == 1:
-        first, last = first[:, None], last[:, None]
+    first, last = _by_epoch(first_IE, last_IE)
     d_IE = last - first
     there_IE = ~np.isnan(d_IE)
     if not there_IE.any():
@@ -99,22 +98,17 @@ def headline_interval(
         method = "cr1"
     else:
         method = "deff-tango"
-    interval = mean.interval
-    if mean.se_cr1 == 0:
-        # Scores that all change alike, or not at all, leave an error that is not known, not none.
-        floor = math.sqrt(bonett_price_floor(mean.clusters))
-        interval = t_interval(mean.estimate, floor, mean.clusters - 1, level=level)
+    interval = _t_interval(mean, level)
     if method in ("tango", "deff-tango"):
         shrink = deff if method == "deff-tango" else 1.0
         flips = (counts.fixed, counts.broken, counts.n)
         interval = deff_tango_interval(*flips, deff=shrink, level=level)
-    boot, mc_se, beside = UNKNOWN, math.nan, []
+    drawn, beside = _NOT_DRAWN, []
     if replicates:
         one = stratum(item_means(d_IE)[:, None], cluster_I=cluster_I)
         replicate = bootstrap_means([one], seed=seed, replicates=replicates)[:, 0, 0]
         drawn = percentile_interval(replicate, level=level)
-        boot, mc_se = drawn.interval, max(drawn.mc_se_low, drawn.mc_se_high)
-        beside.append(boot)
+        beside.append(drawn.interval)
     newcombe = counts.newcombe10(deff, level) if binary else None
     if newcombe is not None:
         beside.append(newcombe)
@@ -126,10 +120,26 @@ def headline_interval(
         deff=deff,
         deff_raw=raw,
         newcombe10=newcombe,
-        bootstrap=boot,
-        bootstrap_mc_se=mc_se,
+        bootstrap=drawn.interval,
+        bootstrap_mc_se=max(drawn.mc_se_low, drawn.mc_se_high),
         disagree=_disagree(interval, beside),
     )
+
+
+def _by_epoch(first: ArrayLike, last: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    one, two = np.asarray(first, np.float64), np.asarray(last, np.float64)
+    if one.shape != two.shape or one.ndim not in (1, 2):
+        shapes = f"first {one.shape} and last {two.shape} scores"
+        raise ValueError(f"{shapes} must match, by item or by item and epoch")
+    return (one, two) if one.ndim == 2 else (one[:, None], two[:, None])
+
+
+def _t_interval(mean: ClusteredMean, level: float) -> Interval:
+    """Scores that all change alike, or not at all, leave an error that is not known, not none."""
+    if mean.se_cr1 != 0:
+        return mean.interval
+    floor = math.sqrt(bonett_price_floor(mean.clusters))
+    return t_interval(mean.estimate, floor, mean.clusters - 1, level=level)
 
 
 @dataclass(frozen=True, slots=True)
