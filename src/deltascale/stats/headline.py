@@ -91,17 +91,10 @@ def headline_interval(
     # Where it is not known (one cluster, or nothing flips) clusters count as single answers.
     deff = max(1.0, raw) if raw == raw else counts.n / mean.clusters
     clustered = mean.clusters < int(there_IE.sum())
-    method: Method
-    if not clustered:
-        method = "tango" if binary else "t"
-    elif not binary or (mean.clusters >= 20 and counts.flips >= 10):
-        method = "cr1"
-    else:
-        method = "deff-tango"
+    method = _method(mean, counts, binary=binary, clustered=clustered)
     interval = _t_interval(mean, level)
     if method in ("tango", "deff-tango"):
-        shrink = deff if method == "deff-tango" else 1.0
-        flips = (counts.fixed, counts.broken, counts.n)
+        shrink, flips = deff if clustered else 1.0, (counts.fixed, counts.broken, counts.n)
         interval = deff_tango_interval(*flips, deff=shrink, level=level)
     drawn, beside = _NOT_DRAWN, []
     if replicates:
@@ -183,6 +176,14 @@ def _pooled_counts(first_IE: FloatArray, last_IE: FloatArray) -> _Counts:
         n=rows,
         flips=int(np.count_nonzero((fixed | broken) & there)),
     )
+
+
+def _method(mean: ClusteredMean, counts: _Counts, *, binary: bool, clustered: bool) -> Method:
+    if not clustered:
+        return "tango" if binary else "t"
+    if not binary or (mean.clusters >= 20 and counts.flips >= 10):
+        return "cr1"
+    return "deff-tango"
 
 
 def _disagree(first: Interval, others: list[Interval]) -> bool:
