@@ -21,7 +21,8 @@ from tests.test_simulated import demo_plan
 QUICK = Settings(replicates=200)
 FINDING = (
     "model,dataset,protocol,temperature,quantity,versus,value,ci_low,ci_high,level,unit,n,"
-    "n_missing,estimand,method,note,p_value,p_adjusted,adjusted_by,family,family_size"
+    "n_missing,mc_se,estimand,method,note,p_value,p_adjusted,adjusted_by,family,family_size,"
+    "family_excluded"
 )
 FIRST_COLUMNS = {
     "deltas": "model,parameters,parameters_source,provider,dataset,protocol,regime,temperature,"

@@ -330,6 +330,8 @@ def test_the_command_writes_the_page_also_without_what_draws_figures(
     assert f"page: {made.page}" in done.output
     assert "no figures: " in done.output
     assert made.page.is_file()
+    said = msgspec.json.decode((tmp_path / "results" / "settings.json").read_bytes())
+    assert said["settings"]["replicates"] == 10_000, "fewer are a preview"
     before = made.page.read_bytes()
     assert CliRunner().invoke(cli, ["report", str(tmp_path)]).exit_code == 0
     assert made.page.read_bytes() == before

@@ -538,7 +538,8 @@ class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
     """A number with its uncertainty: the only thing a report may print.
 
     `value`, `low` and `high` are in `unit`; None means not estimable, and `note` says why.
-    `n` counts the units that entered, `n_missing` those that could not.
+    `n` counts the units that entered, `n_missing` those that could not. `mc_se` is the Monte Carlo
+    error of the limits where they were drawn, the larger of the two; None where nothing was.
     """
 
     estimand: str
@@ -551,3 +552,4 @@ class Estimate(msgspec.Struct, frozen=True, omit_defaults=True):
     n_missing: int = 0
     method: str = ""
     note: str = ""
+    mc_se: float | None = None

@@ -79,6 +79,7 @@ def analyse(
     fits = scaling.scale(found, drawn)
     sensitive = sensitivity.sensitivity(found, drawn)
     general = tuple(generalisation.generalisation(found, fits, chosen))
+    warnings = caveats.caveats(found, of_cells, fits, sensitive, chosen)
     money = () if spent is None else tuple(cost.paid(spent, found, study))
     return Results(
         study=study,
@@ -96,6 +97,8 @@ def analyse(
         thresholds=tuple(cost.thresholds(fits, drawn)),
         sensitivity=(*sensitive, *audited.audited(found, chosen)),
         generalisation=general,
-        warnings=caveats.caveats(found, of_cells, fits, sensitive, chosen),
-        claims=claims.claims(of_cells, between, fits, general),
+        warnings=warnings,
+        claims=claims.claims(
+            of_cells, between, fits, general, blocked=caveats.blocked(of_cells, warnings)
+        ),
     )

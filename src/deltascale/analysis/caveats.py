@@ -12,11 +12,13 @@ from deltascale.analysis.arms import Arm, asked_again, repeated
 from deltascale.analysis.results import Caveat, CellResult, Finding, Settings
 from deltascale.analysis.scaling import Scaled
 from deltascale.frame import OUTCOMES
+from deltascale.records import Cell
 from deltascale.stats.checks import accuracy_step, missingness, near_ceiling, worse_than_chance
 from deltascale.stats.paired import smallest_exact_p
 
-__all__ = ["caveats"]
+__all__ = ["blocked", "caveats", "name_of"]
 
+_ALPHA = 0.05
 _STEP_ALPHA = 0.001
 _CHANCE_ALPHA = 0.001
 _ENOUGH = 10
@@ -45,13 +47,30 @@ def caveats(
     return tuple(sorted(rows, key=lambda row: (row.weight, order[row.code])))
 
 
-def _name(arm: Arm) -> str:
-    cell = arm.cell
+def blocked(cells: Sequence[CellResult], warnings: Sequence[Caveat]) -> frozenset[str] | None:
+    """Ids of the cells of which nothing may be headlined; None: nothing of the whole study."""
+    blocking = {caveat.about for caveat in warnings if caveat.weight == 0}
+    if "" in blocking:
+        return None
+    return frozenset(
+        one.cell.id
+        for one in cells
+        if one.withheld or {name_of(one.cell), _name_of_first(one.cell)} & blocking
+    )
+
+
+def name_of(cell: Cell) -> str:
+    """The cell as warnings name it."""
     return f"{cell.model}, {cell.dataset}, {cell.protocol}, temperature {cell.temperature:g}"
 
 
+def _name_of_first(cell: Cell) -> str:
+    """What warnings name that are about first answers, which all protocols share."""
+    return f"{cell.model}, {cell.dataset}, temperature {cell.temperature:g}"
+
+
 def _of_cell(arm: Arm, cell: CellResult) -> Iterator[Caveat]:
-    about = _name(arm)
+    about = name_of(arm.cell)
     if cell.withheld:
         yield Caveat(0, "replies_are_no_answers", about, f"nothing is estimated: {cell.withheld}")
         return
@@ -73,19 +92,29 @@ def _of_cell(arm: Arm, cell: CellResult) -> Iterator[Caveat]:
     if cell.first.value is not None and near_ceiling(cell.first.value):
         left = 100 * (1 - cell.first.value)
         yield Caveat(2, "ceiling", about, f"only {left:.1f} points are left to win")
-    flips = (cell.fixed or 0) + (cell.broken or 0)
-    if cell.fixed is not None and not cell.gate and 0 < flips <= 5:
-        least = smallest_exact_p(flips)
-        yield Caveat(
-            2, "few_flips", about,
-            f"{flips} answers flipped: an exact test can't give p below {least:.3g}",
-        )  # fmt: skip
+    if cell.p_value is not None:
+        yield from _of_few_flips(arm, about)
     if cell.disagree and not cell.gate:
         yield Caveat(
             2, "intervals_disagree", about,
             "headline, Newcombe and bootstrap limits differ by over a quarter of the width",
         )  # fmt: skip
     yield from _of_replies(arm, about)
+
+
+def _of_few_flips(arm: Arm, about: str) -> Iterator[Caveat]:
+    """So little changed that no test can call it a change: what counts is what is independent."""
+    sum_G = np.bincount(arm.cluster_S[arm.known], weights=arm.d[arm.known])
+    changed = int(np.count_nonzero(np.abs(sum_G) > 1e-12))
+    least = smallest_exact_p(changed)
+    if least <= _ALPHA:
+        return
+    what = "answers flipped" if arm.clusters() is None else "independent groups of answers changed"
+    if not arm.binary and arm.clusters() is None:
+        what = "scores changed"
+    yield Caveat(
+        2, "few_flips", about, f"{changed} {what}: an exact test can't give p below {least:.3g}"
+    )
 
 
 def _of_missing(arm: Arm, cell: CellResult, about: str) -> Iterator[Caveat]:
@@ -137,12 +166,13 @@ def _of_first_answers(found: Sequence[Arm]) -> Iterator[Caveat]:
         if key in seen or arm.withheld:
             continue
         seen.add(key)
-        step = accuracy_step(arm.first)
+        step = accuracy_step(arm.first, cluster_I=arm.cluster_S)
         if step.p_value < _STEP_ALPHA:
+            what = "samples" if arm.clusters() is None else "groups of samples"
             yield Caveat(
-                1, "accuracy_step", _name(arm),
+                1, "accuracy_step", name_of(arm.cell),
                 f"first accuracy goes from {100 * step.before:.1f} to {100 * step.after:.1f} % "
-                f"after {step.at} samples: did the server change, or are the items sorted?",
+                f"after {step.at} {what}: did the server change, or are the items sorted?",
             )  # fmt: skip
 
 
@@ -159,7 +189,7 @@ def _of_guesses(found: Sequence[Arm]) -> Iterator[Caveat]:
     for (model, dataset, temperature), own in by_first.items():
         text = _below_chance(max(own, key=lambda arm: int((~np.isnan(arm.first)).sum())))
         if text:
-            about = f"{model}, {dataset}, temperature {temperature:g}"
+            about = _name_of_first(Cell(model, dataset, "", temperature))
             yield Caveat(0, "below_chance", about, text)
 
 
@@ -209,11 +239,13 @@ _UNREAD = "look at what those replies say, and at the token limit"
 def _of_controls(found: Sequence[Arm]) -> Iterator[Caveat]:
     protocols = {arm.cell.protocol for arm in found}
     if found and "resample" not in protocols:
-        yield Caveat(
-            1, "no_null", "",
-            "no `resample` arm: what answering afresh would flip is not known, nor what voting "
-            "would buy",
-        )  # fmt: skip
+        text = "no `resample` arm: what answering afresh would flip is not known, nor what voting "
+        if all(arm.frame.score_CIET.shape[2] > 1 for arm in found):
+            text = (
+                "no `resample` arm: what answering afresh would flip is known from epochs, but "
+                "deltas are not compared with it, nor with what voting "
+            )
+        yield Caveat(1, "no_null", "", f"{text}would buy")
     if any(arm.cell.temperature == 0 for arm in found) and protocols & {"resample", "vote"}:
         yield Caveat(
             1, "temperature_0", "",

@@ -32,8 +32,13 @@ def claims(
     contrasts: Sequence[Finding],
     scaled: Sequence[Scaled],
     generalisation: Sequence[Finding],
+    *,
+    blocked: frozenset[str] | None = frozenset(),
 ) -> tuple[Claim, ...]:
-    """One claim a protocol and temperature; 0 where nothing may be said."""
+    """One claim a protocol and temperature; 0 where nothing may be said.
+
+    `blocked` are the ids of cells without a headline, None all of them: no sign is claimed of them.
+    """
     families = dict.fromkeys(
         (one.cell.protocol, one.cell.temperature)
         for one in cells
@@ -42,6 +47,7 @@ def claims(
     return tuple(
         _claim(
             *family,
+            blocked,
             [one for one in cells if (one.cell.protocol, one.cell.temperature) == family],
             [one for one in contrasts if (one.protocol, one.temperature) == family],
             [one for one in scaled if (one.protocol, one.temperature) == family],
@@ -54,13 +60,23 @@ def claims(
 def _claim(
     protocol: str,
     temperature: float,
+    blocked: frozenset[str] | None,
     cells: Sequence[CellResult],
     contrasts: Sequence[Finding],
     scaled: Sequence[Scaled],
     generalisation: Sequence[Finding],
 ) -> Claim:
-    signs = _signs(cells)
-    trend = _trend(contrasts)
+    if blocked is None:
+        return Claim(
+            protocol, temperature, 0, "no claim", "a study whose headline is not blocked", ""
+        )
+    spoken = [one for one in cells if one.cell.id not in blocked]
+    silent = len(cells) - len(spoken)
+    signs, trend = _signs(spoken), _trend(contrasts)
+    if silent and signs:
+        signs += f" ({silent} more without a headline)"
+    if silent and trend:
+        trend += f", {silent} cells without a headline among them"
     form, lacks_form = _form(contrasts, scaled[-1] if scaled else None)
     beyond, lacks_beyond = _extrapolation(scaled[-1] if scaled else None, generalisation)
     cost = _cost(contrasts)

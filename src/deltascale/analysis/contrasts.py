@@ -21,7 +21,6 @@ from deltascale.stats.clustered import (
     macro_mean,
     sign_flip_test,
     t_interval,
-    t_p_value,
 )
 from deltascale.stats.contrasts import (
     permutation_trend,
@@ -30,10 +29,11 @@ from deltascale.stats.contrasts import (
 )
 from deltascale.stats.multiplicity import benjamini_hochberg, family_size, holm
 
-__all__ = ["Panel", "adjusted", "contrasts", "panels"]
+__all__ = ["Panel", "adjusted", "contrasts", "paired", "panels"]
 
 Floats = NDArray[np.float64]
 _NULLS = ("resample",)
+_PAIRED = "paired, CR1 t; p by cluster sign-flip"
 
 
 class Panel:
@@ -187,7 +187,8 @@ def _macro_deltas(
 
 
 def adjusted(found: Sequence[Finding], family: str, *, holm: bool) -> list[Finding]:
-    """The findings with their p-values adjusted as one family; those without a p are left out."""
+    """The findings with their p-values adjusted as one family; those without a p are left out of
+    it, and counted."""
     p = [math.nan if one.p_value is None else one.p_value for one in found]
     if not p:
         return []
@@ -199,6 +200,7 @@ def adjusted(found: Sequence[Finding], family: str, *, holm: bool) -> list[Findi
             adjusted_by="Holm" if holm else "BH",
             family=family,
             family_size=family_size(p),
+            family_excluded=len(p) - family_size(p),
         )
         for one, value in zip(found, values, strict=True)
     ]
@@ -257,31 +259,32 @@ def _trend_of_such(about: Finding, panel: Panel, settings: Settings) -> Iterator
 def _neighbours(about: Finding, panel: Panel, settings: Settings) -> Iterator[Finding]:
     """Delta of each model less that of the next smaller one, over all datasets alike."""
     for m in range(1, len(panel.models)):
-        value_S, cluster_S, means, variances, df = [], [], [], [], 0
+        value_S, cluster_S, means = [], [], []
         for k, own in enumerate(panel.members.values()):
             difference = own[m].d - own[m - 1].d
             if not (~np.isnan(difference)).sum() > 1:
                 break
             mean = clustered_mean(difference, own[m].cluster_S)
-            means.append(mean.estimate)
-            variances.append(mean.se_cr1**2)
-            df += mean.clusters - 1
+            means.append(mean)
             value_S.append(difference / mean.n)
             cluster_S.append(own[m].cluster_S + k * 10**9)
         else:
-            weight = 1 / len(means)
-            delta = weight * sum(means)
-            se = weight * math.sqrt(sum(variances))
+            both = macro_mean(
+                [one.estimate for one in means],
+                [one.se_cr1**2 or bonett_price_floor(one.clusters) for one in means],
+                [one.clusters for one in means],
+                level=settings.level,
+            )
             test = sign_flip_test(
                 np.concatenate(value_S), np.concatenate(cluster_S), seed=settings.seed
             )
             found = estimate(
                 f"{E1}: delta of the model less that of the smaller one",
-                delta,
-                t_interval(delta, se, df, level=settings.level),
+                both.estimate,
+                both.interval,
                 n=sum(int((~np.isnan(v)).sum()) for v in value_S),
                 n_missing=panel.n_missing,
-                method="paired, CR1 t; p by cluster sign-flip",
+                method=_PAIRED,
                 level=settings.level,
             )
             yield replace(
@@ -296,11 +299,11 @@ def _neighbours(about: Finding, panel: Panel, settings: Settings) -> Iterator[Fi
 
 def _pairs(members: Sequence[Arm], settings: Settings) -> Iterator[Finding]:
     for a, b in combinations(by_model(members).values(), 2):
-        yield from _paired(b, b.d - a.d, f"{E1}: delta of the model less the other's",
-                           "delta_difference", a.cell.model, a.n_missing, settings)  # fmt: skip
+        yield from paired(b, b.d - a.d, f"{E1}: delta of the model less the other's",
+                          "delta_difference", a.cell.model, a.n_missing, settings)  # fmt: skip
 
 
-def _paired(
+def paired(
     arm: Arm,
     difference: Floats,
     estimand: str,
@@ -310,25 +313,32 @@ def _paired(
     settings: Settings,
     note: str = "",
 ) -> Iterator[Finding]:
+    """The mean of a difference on shared samples: CR1 t, and whole clusters change sign.
+
+    Where no difference varies its error is not zero but not known: floored as a delta without
+    flips. The t test would call two equal differences certain.
+    """
     if not (~np.isnan(difference)).sum() > 1:
         return
     mean = clustered_mean(difference, arm.cluster_S, level=settings.level)
+    se = mean.se_cr1 or math.sqrt(bonett_price_floor(mean.clusters))
+    test = sign_flip_test(difference, arm.cluster_S, seed=settings.seed)
     found = estimate(
         estimand,
         mean.estimate,
-        mean.interval,
+        t_interval(mean.estimate, se, mean.clusters - 1, level=settings.level),
         n=mean.n,
         n_missing=max(arm.n_missing, n_missing),
-        method="paired, CR1 t",
+        method=_PAIRED,
         level=settings.level,
         note=note,
     )
     cell = arm.cell
-    p = t_p_value(mean.estimate, mean.se_cr1, mean.clusters - 1)
+    # One cluster has no test: its sign tells nothing.
+    p = test.p_value if test.clusters > 1 else None
     yield Finding(
-        quantity, found, cell.model, cell.dataset, cell.protocol, cell.temperature, versus,
-        None if math.isnan(p) else p,
-    )  # fmt: skip
+        quantity, found, cell.model, cell.dataset, cell.protocol, cell.temperature, versus, p
+    )
 
 
 def _against_controls(found: Sequence[Arm], settings: Settings) -> list[Finding]:
@@ -341,7 +351,7 @@ def _against_controls(found: Sequence[Arm], settings: Settings) -> list[Finding]
 
 def _against(arm: Arm, own: Control, settings: Settings) -> Iterator[Finding]:
     if not arm.gate and own.resample is not None:
-        yield from _paired(
+        yield from paired(
             arm,
             arm.d - own.resample.d,
             f"{E1}: delta less that of answering afresh",
@@ -351,7 +361,7 @@ def _against(arm: Arm, own: Control, settings: Settings) -> Iterator[Finding]:
             settings,
         )
     if not arm.gate and own.voted_S is not None and arm.cell.protocol != "vote":
-        yield from _paired(
+        yield from paired(
             arm,
             arm.last - own.voted_S,
             f"{E1}: last accuracy less that of a vote among {own.k} answers",
@@ -362,7 +372,7 @@ def _against(arm: Arm, own: Control, settings: Settings) -> Iterator[Finding]:
             own.note,
         )
     if own.best_S is not None and (arm.gate or arm.cell.protocol not in ("vote", "resample")):
-        yield from _paired(
+        yield from paired(
             arm,
             arm.last - own.best_S,
             f"{E1}: last accuracy less that of the best of {own.k_best} answers, chosen by an "

@@ -15,10 +15,15 @@ from numpy.typing import NDArray
 
 from deltascale.analysis.arms import Arm, arms, is_binary, outcomes, withheld
 from deltascale.analysis.joint import Joint, resample
-from deltascale.analysis.results import E1, CellResult, Settings, TurnResult, estimate
+from deltascale.analysis.results import E1, CellResult, Settings, TurnResult, estimate, finite
 from deltascale.frame import Frame
 from deltascale.records import Estimate, Study
-from deltascale.stats.clustered import clustered_mean, sign_flip_test
+from deltascale.stats.clustered import (
+    bonett_price_floor,
+    clustered_mean,
+    mean_equivalence,
+    sign_flip_test,
+)
 from deltascale.stats.headline import Headline, headline_interval
 from deltascale.stats.multiplicity import benjamini_hochberg, holm, max_t_level
 from deltascale.stats.paired import (
@@ -29,13 +34,13 @@ from deltascale.stats.paired import (
     wilson_interval,
 )
 
-__all__ = ["cells", "of_arms", "turns"]
+__all__ = ["METHODS", "cells", "of_arms", "turns"]
 
 Floats = NDArray[np.float64]
 Method = Literal["tango", "cr1", "deff-tango", "t"]
 
 # An ordinary t interval is CR1's where every sample is a cluster of its own.
-_METHODS: dict[Method, str] = {
+METHODS: dict[Method, str] = {
     "tango": "Tango",
     "cr1": "CR1 t",
     "deff-tango": "deff-Tango",
@@ -126,9 +131,9 @@ def _cell(arm: Arm, settings: Settings) -> CellResult:
         last=_accuracy("accuracy at the last turn", arm.last[known_S], arm.n_missing, settings),
         delta=delta,
         newcombe=_beside(delta, newcombe, "Newcombe 10") if newcombe else blank,
-        bootstrap=_beside(delta, headline.bootstrap, _bootstrap(settings)) if headline else blank,
+        bootstrap=_bootstrapped(delta, headline, settings) if headline else blank,
         disagree=bool(headline and headline.disagree),
-        design_effect=None if headline is None else headline.deff,
+        design_effect=None if headline is None else finite(headline.deff_raw),
         fixed=flips[0] if flips else None,
         broken=flips[1] if flips else None,
         worst=worst,
@@ -166,12 +171,14 @@ def _no_effect(
         return _NoEffect(Estimate(what, None, note=why), None, False)
     n = int(arm.known.sum())
     if flips is None:
-        mean = clustered_mean(arm.d, arm.cluster_S, level=0.90)
-        inside = mean.interval.low > -settings.margin and mean.interval.high < settings.margin
+        mean = headline.mean
+        # Answers that all score as they did leave a width, or three of them would show no effect.
+        se = mean.se_cr1 or math.sqrt(bonett_price_floor(mean.clusters))
+        tost = mean_equivalence(mean.estimate, se, mean.clusters - 1, margin=settings.margin)
         found = estimate(
-            what, mean.estimate, mean.interval, n=n, method="TOST by CR1 t", level=0.90
+            what, mean.estimate, tost.interval, n=n, method="TOST by CR1 t", level=0.90
         )
-        return _NoEffect(found, None, bool(inside))
+        return _NoEffect(found, finite(tost.p_value), tost.equivalent)
     deff = 1.0 if headline.method == "tango" else headline.deff
     tost = equivalence(flips[0] / deff, flips[1] / deff, n / deff, margin=settings.margin)
     method = "TOST by Tango" if deff == 1 else "TOST by deff-Tango"
@@ -189,14 +196,12 @@ def _headline(
 ) -> Headline | None:
     """The chosen interval; None where no pair is complete. Samples enter one by one, so that
     fixed − broken = delta × n also where some epochs are missing."""
-    known_S = ~np.isnan(first_S) & ~np.isnan(last_S)
-    if not known_S.any():
+    if np.isnan(first_S + last_S).all():
         return None
-    used = cluster_S[known_S]
     return headline_interval(
-        first_S[known_S],
-        last_S[known_S],
-        cluster_I=used if len(np.unique(used)) < len(used) else None,
+        first_S,
+        last_S,
+        cluster_I=cluster_S,
         level=settings.level,
         replicates=settings.replicates if replicates is None else replicates,
         seed=settings.seed,
@@ -233,12 +238,14 @@ def _delta(
         headline.interval,
         n=headline.mean.n,
         n_missing=n_missing,
-        method=_METHODS[headline.method],
+        method=METHODS[headline.method],
         level=settings.level,
     )
 
 
-def _beside(delta: Estimate, interval: tuple[float, float], method: str) -> Estimate:
+def _beside(
+    delta: Estimate, interval: tuple[float, float], method: str, mc_se: float = math.nan
+) -> Estimate:
     return estimate(
         delta.estimand,
         delta.value if delta.value is not None else math.nan,
@@ -247,11 +254,13 @@ def _beside(delta: Estimate, interval: tuple[float, float], method: str) -> Esti
         n_missing=delta.n_missing,
         method=method,
         level=delta.level,
+        mc_se=mc_se,
     )
 
 
-def _bootstrap(settings: Settings) -> str:
-    return f"cluster bootstrap, {settings.replicates} replicates, seed {settings.seed}"
+def _bootstrapped(delta: Estimate, headline: Headline, settings: Settings) -> Estimate:
+    method = f"cluster bootstrap, {settings.replicates} replicates, seed {settings.seed}"
+    return _beside(delta, headline.bootstrap, method, headline.bootstrap_mc_se)
 
 
 def _bounds(
@@ -312,9 +321,8 @@ def _test(
 
 def _adjusted(found: Sequence[CellResult]) -> tuple[CellResult, ...]:
     tested = {row.cell.id: row.p_value for row in found if row.p_value is not None}
-    claims = [
-        row.cell.id for row in found if row.cell.id in tested and row.cell.protocol != "resample"
-    ]
+    family = [row.cell.id for row in found if not row.gate and row.cell.protocol != "resample"]
+    claims = [one for one in family if one in tested]
     by_holm = dict(zip(claims, holm([tested[one] for one in claims]), strict=True))
     by_bh = dict(zip(tested, benjamini_hochberg(list(tested.values())), strict=True))
     return tuple(
@@ -322,6 +330,7 @@ def _adjusted(found: Sequence[CellResult]) -> tuple[CellResult, ...]:
             row,
             p_holm=float(by_holm[row.cell.id]) if row.cell.id in by_holm else None,
             family_size=len(claims) if row.cell.id in by_holm else 0,
+            family_excluded=len(family) - len(claims) if row.cell.id in by_holm else 0,
             p_bh=float(by_bh[row.cell.id]) if row.cell.id in by_bh else None,
             exploratory_size=len(tested) if row.cell.id in by_bh else 0,
         )
@@ -358,7 +367,7 @@ def _together(
             headline.interval,
             n=headline.mean.n,
             n_missing=arm.n_missing,
-            method=f"{_METHODS[headline.method]} at {100 * level:.3f} %, by the max-t of a "
+            method=f"{METHODS[headline.method]} at {100 * level:.3f} %, by the max-t of a "
             f"{joint.method.replace(', percentile', '')}",
             level=settings.level,
         )

@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deltascale.analysis.arms import Arm, groups, known_size
-from deltascale.analysis.joint import Joint
+from deltascale.analysis.joint import Joint, null_counts
 from deltascale.analysis.results import E1, Finding, estimate
 from deltascale.records import Estimate
-from deltascale.stats.clustered import clustered_mean
+from deltascale.stats.clustered import clustered_ratio
 from deltascale.stats.flips import (
     RateName,
-    answer_transitions,
     break_even,
     count_flips,
     kitagawa,
@@ -48,13 +47,13 @@ def flips(found: Sequence[Arm], joint: Joint) -> Iterator[Finding]:
     for arm in found:
         if not arm.binary or not arm.known.any():
             continue
-        yield from _rates(arm)
+        yield from _rates(arm, joint.settings.level)
         if not arm.gate:
             yield from _gains(arm, joint)
             yield from _rounds(arm)
-        yield from _answers(arm)
-        own = null.get((arm.cell.dataset, arm.cell.model, arm.cell.temperature))
-        if own is not None and own is not arm and not arm.gate:
+        yield from _answers(arm, joint.settings.level)
+        own = null.get((arm.cell.dataset, arm.cell.model, arm.cell.temperature), arm)
+        if arm.cell.protocol != "resample" and not arm.gate:
             yield from _against_null(arm, own, joint)
     for by_dataset in groups(found).values():
         for members in by_dataset.values():
@@ -68,10 +67,10 @@ def _finding(arm: Arm, quantity: str, found: Estimate, versus: str = "") -> Find
     )
 
 
-def _rates(arm: Arm) -> Iterator[Finding]:
+def _rates(arm: Arm, level: float) -> Iterator[Finding]:
     clusters = arm.clusters()
     for name, words in _RATES.items():
-        one = rate(arm.first, arm.last, name, cluster_I=clusters)
+        one = rate(arm.first, arm.last, name, cluster_I=clusters, level=level)
         found = estimate(
             f"{E1}: {words}",
             one.value,
@@ -79,6 +78,7 @@ def _rates(arm: Arm) -> Iterator[Finding]:
             n=int(one.denominator),
             n_missing=arm.n_missing,
             method="Wilson" if clusters is None else "linearised, logit, t",
+            level=level,
             note=one.reason or "",
         )
         yield _finding(arm, name, found)
@@ -86,7 +86,8 @@ def _rates(arm: Arm) -> Iterator[Finding]:
 
 def _gains(arm: Arm, joint: Joint) -> Iterator[Finding]:
     n, missing = int(arm.known.sum()), arm.n_missing
-    gain = normalised_gain(arm.first, arm.last, cluster_I=arm.cluster_S)
+    level = joint.settings.level
+    gain = normalised_gain(arm.first, arm.last, cluster_I=arm.cluster_S, level=level)
     found = estimate(
         f"{E1}: delta as a share of the {gain.of}",
         gain.value,
@@ -94,11 +95,11 @@ def _gains(arm: Arm, joint: Joint) -> Iterator[Finding]:
         n=n,
         n_missing=missing,
         method="linearised, CR1 t",
+        level=level,
         note="" if gain.of != "undefined" else "nothing was there to win or to lose",
     )
     yield _finding(arm, "normalised_gain", found)
     table = count_flips(arm.first, arm.last)
-    table_B4 = joint.table(arm)
     first_B = joint.draws(arm, "first")
     spread_B = 2 * first_B * (1 - first_B)
     last_B = joint.draws(arm, "last")
@@ -111,6 +112,15 @@ def _gains(arm: Arm, joint: Joint) -> Iterator[Finding]:
         unit="score",
     )
     yield _finding(arm, "relative_self_correction", rss)
+    yield from _break_even(arm, joint)
+
+
+def _break_even(arm: Arm, joint: Joint) -> Iterator[Finding]:
+    """Whether wrong answers are fixed so much more readily than right ones are broken that
+    correction helps."""
+    n, missing = int(arm.known.sum()), arm.n_missing
+    table, table_B4 = count_flips(arm.first, arm.last), joint.table(arm)
+    first_B = joint.draws(arm, "first")
     rule = break_even(table, delta_B=joint.delta(arm))
     fix_B, harm_B = _fix_and_break(table_B4)
     ratio = joint.estimate(
@@ -121,7 +131,7 @@ def _gains(arm: Arm, joint: Joint) -> Iterator[Finding]:
         n_missing=missing,
         unit="ratio",
         note=f"threshold acc/(1-acc) = {rule.threshold:.4g}; P(ratio > threshold) = "
-        f"{rule.probability:.3f}" + ("; nothing was broken" if math.isinf(rule.ratio) else ""),
+        f"{rule.probability:.3f}" + _nothing(table.fixed, table.broken),
     )
     yield _finding(arm, "break_even_ratio", ratio)
     threshold = joint.estimate(
@@ -146,6 +156,12 @@ def _gains(arm: Arm, joint: Joint) -> Iterator[Finding]:
     )
 
 
+def _nothing(fixed: float, broken: float) -> str:
+    if broken:
+        return ""
+    return "; nothing was broken" if fixed else "; nothing flipped"
+
+
 def _rounds(arm: Arm) -> Iterator[Finding]:
     """Where accuracy would settle, only beside the test that the rates stay as they are."""
     if arm.frame.n_turns < 3 or arm.cell.protocol in ("resample", "vote"):
@@ -166,41 +182,40 @@ def _rounds(arm: Arm) -> Iterator[Finding]:
     yield _finding(arm, "stationary_accuracy", found)
 
 
-def _answers(arm: Arm) -> Iterator[Finding]:
+def _answers(arm: Arm, level: float) -> Iterator[Finding]:
     """Changes by what the answer says: also from one wrong answer to another."""
     answer = arm.frame.answer_CIET[arm.c]
     code_ST = answer.reshape(-1, answer.shape[-1])
     same = code_ST[:, 0] == code_ST[:, -1]
-    moves = answer_transitions(arm.first, arm.last, same_I=same)
-    n = int(arm.known.sum())
-    changed = np.where(arm.known, ~same, np.nan)
-    clustered = arm.clusters() is not None
-    for name, words, count, values in (
-        ("answer_changed", "the answer changed", int(np.nansum(changed)), changed),
-        ("wrong_to_other_wrong", "wrong, then wrong in another way", moves.other_wrong, None),
-        ("wrong_kept", "the same wrong answer", moves.kept_wrong, None),
+    twice_wrong = (arm.first == 0) & (arm.last == 0)
+    known, n = arm.known, int(arm.known.sum())
+    clusters = arm.clusters()
+    for name, words, such in (
+        ("answer_changed", "the answer changed", known & ~same),
+        ("wrong_to_other_wrong", "wrong, then wrong in another way", twice_wrong & ~same),
+        ("wrong_kept", "the same wrong answer", twice_wrong & same),
     ):
-        if clustered and values is not None:
-            interval = clustered_mean(values, arm.cluster_S).interval
-        else:
-            interval = wilson_interval(count, n)
+        share = clustered_ratio(such, known, clusters, level=level)
+        single = wilson_interval(int(such.sum()), n, level=level)
         found = estimate(
             f"{E1}: share of samples: {words}",
-            count / n,
-            interval,
+            share.ratio,
+            single if clusters is None else share.interval,
             n=n,
             n_missing=arm.n_missing,
-            method="CR1 t" if clustered and values is not None else "Wilson",
+            method="Wilson" if clusters is None else "linearised, logit, t",
+            level=level,
         )
         yield _finding(arm, name, found)
 
 
 def _against_null(arm: Arm, own: Arm, joint: Joint) -> Iterator[Finding]:
-    """Flip rates less those of a fresh answer: what is left of them is correction."""
-    if not own.binary or not own.known.any() or arm.frame.n_turns < 2:
+    """Flip rates less those of a fresh answer: what is left of them is correction. Fresh answers
+    are those of `resample`, or of the arm's own epochs."""
+    if not own.binary or not joint.has_null(own) or arm.frame.n_turns < 2:
         return
-    k = (~np.isnan(own.score_ST)).sum(axis=1)
-    null = resample_null(np.nansum(own.score_ST, axis=1), k)
+    k, right = null_counts(own)
+    null = resample_null(right, k)
     table = count_flips(arm.first, arm.last)
     stayed, fixed, broken, wrong = joint.table(arm).T
     null_fix_B = _over(joint.draws(own, "null_fixed"), joint.draws(own, "null_wrong"))
@@ -220,7 +235,8 @@ def _against_null(arm: Arm, own: Arm, joint: Joint) -> Iterator[Finding]:
             n_missing=arm.n_missing,
             note=f"a fresh answer: {of_null:.4f}",
         )
-        yield _finding(arm, f"{name}_less_null", found, "resample")
+        versus = "first answers of other epochs" if own is arm else "resample"
+        yield _finding(arm, f"{name}_less_null", found, versus)
 
 
 def _why_models_differ(members: Sequence[Arm], joint: Joint) -> Iterator[Finding]:

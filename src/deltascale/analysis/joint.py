@@ -16,7 +16,7 @@ from deltascale.analysis.results import Settings, estimate
 from deltascale.records import Estimate
 from deltascale.stats.resampling import bootstrap_means, percentile_interval, stratum
 
-__all__ = ["Joint", "Quantity", "resample"]
+__all__ = ["Joint", "Quantity", "null_counts", "null_sums", "resample"]
 
 Floats = NDArray[np.float64]
 Quantity: TypeAlias = Literal[
@@ -51,9 +51,13 @@ class Joint:
         )
 
     def draws(self, arm: Arm, quantity: Quantity) -> Floats:
-        """(B,) replicates of one mean. `null_*` only for an arm of `resample`."""
+        """(B,) replicates of one mean. `null_*` only where `has_null`."""
         d, q = self.columns[arm.cell.id, quantity]
         return self.replicate_BDQ[:, d, q]
+
+    def has_null(self, arm: Arm) -> bool:
+        """Whether this arm tells how often a fresh answer flips: see `null_sums`."""
+        return (arm.cell.id, "null_fixed") in self.columns
 
     def delta(self, arm: Arm) -> Floats:
         return self.draws(arm, "last") - self.draws(arm, "first")
@@ -80,17 +84,18 @@ class Joint:
     ) -> Estimate:
         """A value with the percentile interval of its replicates."""
         finite = replicate_B[np.isfinite(replicate_B)]
-        interval = percentile_interval(finite, level=self.settings.level).interval
+        drawn = percentile_interval(finite, level=self.settings.level)
         return estimate(
             estimand,
             value,
-            interval,
+            drawn.interval,
             n=n,
             n_missing=n_missing,
             unit=unit,
             method=self.method,
             level=self.settings.level,
             note=note,
+            mc_se=max(drawn.mc_se_low, drawn.mc_se_high),
         )
 
 
@@ -101,12 +106,14 @@ def resample(found: Sequence[Arm], settings: Settings) -> Joint:
     for arm in found:
         if arm.known.any():
             by_dataset.setdefault(arm.cell.dataset, []).append(arm)
+    answered_afresh = {_first_answers(arm) for arm in found if arm.cell.protocol == "resample"}
     columns: dict[tuple[str, Quantity], tuple[int, int]] = {}
     values: list[list[Floats]] = []
     for d, members in enumerate(by_dataset.values()):
         values.append([])
         for arm in members:
-            for name, value_S in _values(arm).items():
+            null = arm.cell.protocol == "resample" or _first_answers(arm) not in answered_afresh
+            for name, value_S in _values(arm, null=null).items():
                 columns[arm.cell.id, name] = d, len(values[d])
                 values[d].append(value_S)
     if not values:
@@ -123,7 +130,12 @@ def resample(found: Sequence[Arm], settings: Settings) -> Joint:
     return Joint(settings, replicates, columns)
 
 
-def _values(arm: Arm) -> dict[Quantity, Floats]:
+def _first_answers(arm: Arm) -> tuple[str, str, float]:
+    """Arms that share this share their first answers."""
+    return arm.cell.dataset, arm.cell.model, arm.cell.temperature
+
+
+def _values(arm: Arm, *, null: bool) -> dict[Quantity, Floats]:
     known = arm.known
     first, last = (np.where(known, score, np.nan) for score in (arm.first, arm.last))
     found: dict[Quantity, Floats] = {
@@ -134,19 +146,34 @@ def _values(arm: Arm) -> dict[Quantity, Floats]:
         "cost_first": arm.cost_usd(0, 0),
         "cost_extra": arm.cost_usd(1, arm.frame.n_turns - 1),
     }
-    if arm.cell.protocol == "resample" and arm.binary:
-        found |= dict(zip(_NULL, null_sums(arm), strict=True))
+    if null and arm.binary:
+        sums = null_sums(arm)
+        if not np.isnan(sums[0]).all():
+            found |= dict(zip(_NULL, sums, strict=True))
     return found
 
 
-def null_sums(arm: Arm) -> tuple[Floats, Floats, Floats, Floats]:
-    """Per sample of `resample`, the terms of the flip rates that answering afresh shows.
+def null_counts(arm: Arm) -> tuple[Floats, Floats]:
+    """Per sample how many answers to the first prompt there are, and how many of them are right."""
+    answer_SK = arm.score_ST
+    if arm.cell.protocol != "resample":
+        n_epochs = arm.frame.score_CIET.shape[2]
+        of_epochs = np.full((len(arm.first), n_epochs), np.nan)
+        of_epochs[::n_epochs] = arm.first.reshape(-1, n_epochs)
+        answer_SK = of_epochs
+    k = (~np.isnan(answer_SK)).sum(axis=1).astype(np.float64)
+    return k, np.nansum(answer_SK, axis=1)
 
-    K draws of one item in one epoch with s right: s(K-s)/(K-1) of them flip to right out of K-s
-    wrong ones, s(s-1)/(K-1) stay right out of s. NaN with fewer than two draws.
+
+def null_sums(arm: Arm) -> tuple[Floats, Floats, Floats, Floats]:
+    """Per sample the terms of the flip rates that answering afresh shows.
+
+    K answers to the first prompt with s right: s(K-s)/(K-1) of them flip to right out of K-s wrong
+    ones, s(s-1)/(K-1) stay right out of s. NaN with fewer than two. Those of `resample` are one
+    item's draws in one epoch; of any other protocol the first answers of an item's epochs, counted
+    at its first sample.
     """
-    k = (~np.isnan(arm.score_ST)).sum(axis=1).astype(np.float64)
-    s = np.nansum(arm.score_ST, axis=1)
+    k, s = null_counts(arm)
     several = k >= 2
     more = np.maximum(k - 1, 1)
     terms = s * (k - s) / more, k - s, s * (s - 1) / more, s

@@ -29,6 +29,7 @@ __all__ = [
     "Settings",
     "TurnResult",
     "estimate",
+    "finite",
     "from_region",
     "region_text",
 ]
@@ -114,7 +115,8 @@ class CellResult:
     `gate` is `oracle` where the protocol is told the verdict, `oracle-like` where it behaves so: no
     answer that was right at first got a further call. `p_value` is None where no test is made (a
     gated cell); `p_holm` also for the resampling null, which is in no family of claims; `p_bh` is
-    over all cells with a test. `simultaneous` is the interval of `delta` so widened that those of
+    over all cells with a test. `family_excluded` counts the cells of the family of `p_holm` of
+    which no test could be made. `simultaneous` is the interval of `delta` so widened that those of
     the whole family of `p_holm` hold together.
     `withheld` says why nothing is estimated, or is empty.
     Costs are as deployed: what these conversations cost with every call paid for.
@@ -154,6 +156,7 @@ class CellResult:
     withheld: str = ""
     p_holm: float | None = None
     family_size: int = 0
+    family_excluded: int = 0
     p_bh: float | None = None
     exploratory_size: int = 0
     simultaneous: Estimate = _NOT_MADE
@@ -164,7 +167,7 @@ class Finding:
     """One estimate with what it is about. Empty texts: not about one model, protocol, ...
 
     `versus` is what it is compared with. `adjusted_by` is `Holm` or `BH` over `family`, which held
-    `family_size` tests.
+    `family_size` tests, and `family_excluded` more that could not be made.
     """
 
     quantity: str
@@ -179,6 +182,7 @@ class Finding:
     adjusted_by: str = ""
     family: str = ""
     family_size: int = 0
+    family_excluded: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,15 +327,18 @@ def estimate(
     unit: str = "share",
     level: float = 0.95,
     note: str = "",
+    mc_se: float = math.nan,
 ) -> Estimate:
     """An Estimate in which what is NaN or infinite is None and, where the note is empty, why."""
-    low, high = (None, None) if interval is None else (_finite(x) for x in interval)
-    number = _finite(value)
+    low, high = (None, None) if interval is None else (finite(x) for x in interval)
+    number = finite(value)
     if not note and number is None:
         note = "not estimable"
     elif not note and interval is not None and low is None and high is None:
         note = "too few units for an interval"
-    return Estimate(estimand, number, low, high, level, unit, n, n_missing, method, note)
+    return Estimate(
+        estimand, number, low, high, level, unit, n, n_missing, method, note, finite(mc_se)
+    )
 
 
 def from_region(
@@ -375,5 +382,5 @@ def region_text(region: Region) -> str:
     return " or ".join(pieces) or "empty"
 
 
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from deltascale.analysis.arms import Arm, groups, is_binary
 from deltascale.analysis.axes import league, slopes
-from deltascale.analysis.contrasts import adjusted, panels
+from deltascale.analysis.contrasts import adjusted, paired, panels
+from deltascale.analysis.deltas import METHODS
 from deltascale.analysis.joint import Joint
 from deltascale.analysis.results import E1, E2, Finding, Settings, estimate
 from deltascale.analysis.scaling import replicates
+from deltascale.frame import OUTCOMES
 from deltascale.stats.checks import extraction_split
-from deltascale.stats.clustered import clustered_mean, t_p_value
 from deltascale.stats.components import disagreement_rate
+from deltascale.stats.headline import headline_interval
 from deltascale.stats.resampling import percentile_interval
 from deltascale.stats.scaling import between_model_variance
 from deltascale.stats.uncertain import alpha_bounds, resampled_exponents
@@ -41,6 +43,7 @@ def sensitivity(found: Sequence[Arm], joint: Joint) -> tuple[Finding, ...]:
         if arm.known.sum() > 1:
             rows += _scorers(arm, settings)
             rows += _draws(arm)
+        rows += _as_wrong(arm, settings)
     for (protocol, temperature), by_dataset in groups(found).items():
         if protocol != "resample":
             rows += league(protocol, temperature, by_dataset, found, settings)
@@ -48,29 +51,6 @@ def sensitivity(found: Sequence[Arm], joint: Joint) -> tuple[Finding, ...]:
             if settings.estimated_sizes:
                 rows += _sizes(protocol, temperature, by_dataset, joint)
     return tuple(rows)
-
-
-def _difference(
-    arm: Arm, values: Floats, quantity: str, estimand: str, versus: str, settings: Settings
-) -> Iterator[Finding]:
-    if not (~np.isnan(values)).sum() > 1:
-        return
-    mean = clustered_mean(values, arm.cluster_S, level=settings.level)
-    p = t_p_value(mean.estimate, mean.se_cr1, mean.clusters - 1)
-    found = estimate(
-        f"{E1}: {estimand}",
-        mean.estimate,
-        mean.interval,
-        n=mean.n,
-        n_missing=arm.n_missing,
-        method="paired, CR1 t",
-        level=settings.level,
-    )
-    cell = arm.cell
-    yield Finding(
-        quantity, found, cell.model, cell.dataset, cell.protocol, cell.temperature, versus,
-        None if math.isnan(p) else p,
-    )  # fmt: skip
 
 
 def _temperatures(found: Sequence[Arm], settings: Settings) -> Iterator[Finding]:
@@ -82,10 +62,10 @@ def _temperatures(found: Sequence[Arm], settings: Settings) -> Iterator[Finding]
             rows.setdefault(key, []).append(arm)
     for own in rows.values():
         for low, high in pairwise(sorted(own, key=lambda arm: arm.cell.temperature)):
-            yield from _difference(
-                high, high.d - low.d, "delta_difference",
-                "delta less that at the lower temperature",
-                f"temperature {low.cell.temperature:g}", settings,
+            yield from paired(
+                high, high.d - low.d, f"{E1}: delta less that at the lower temperature",
+                "delta_difference", f"temperature {low.cell.temperature:g}", low.n_missing,
+                settings,
             )  # fmt: skip
 
 
@@ -95,10 +75,38 @@ def _turns(found: Sequence[Arm], settings: Settings) -> Iterator[Finding]:
         if arm.gate or arm.cell.protocol == "resample":
             continue
         for turn in range(2, arm.frame.n_turns):
-            yield from _difference(
-                arm, arm.score_ST[:, turn] - arm.score_ST[:, turn - 1], f"gain_of_turn_{turn}",
-                f"accuracy at turn {turn} less turn {turn - 1}", f"turn {turn - 1}", settings,
+            yield from paired(
+                arm, arm.score_ST[:, turn] - arm.score_ST[:, turn - 1],
+                f"{E1}: accuracy at turn {turn} less turn {turn - 1}", f"gain_of_turn_{turn}",
+                f"turn {turn - 1}", arm.n_missing, settings,
             )  # fmt: skip
+
+
+def _as_wrong(arm: Arm, settings: Settings) -> Iterator[Finding]:
+    """Delta over everything planned where each answer that is not there counts as wrong."""
+    if arm.withheld or arm.gate or not arm.n_missing or not arm.binary or not arm.known.any():
+        return
+    first, last = (np.where(arm.planned_S, np.nan_to_num(s), np.nan) for s in (arm.first, arm.last))
+    if not (is_binary(first[arm.planned_S]) and is_binary(last[arm.planned_S])):
+        return
+    headline = headline_interval(
+        first, last, cluster_I=arm.cluster_S, level=settings.level, replicates=0
+    )
+    of_pairs = float(np.mean(arm.d[arm.known]))
+    cell = arm.cell
+    found = estimate(
+        f"{E1}: delta over all planned, missing answers counted as wrong",
+        headline.delta,
+        headline.interval,
+        n=headline.mean.n,
+        method=METHODS[headline.method],
+        level=settings.level,
+        note=f"{arm.n_missing} samples are missing; differs from the headline by "
+        f"{100 * (headline.delta - of_pairs):+.2f} points",
+    )
+    yield Finding(
+        "delta_missing_as_wrong", found, cell.model, cell.dataset, cell.protocol, cell.temperature
+    )
 
 
 def _scorers(arm: Arm, settings: Settings) -> Iterator[Finding]:
@@ -117,7 +125,8 @@ def _scorers(arm: Arm, settings: Settings) -> Iterator[Finding]:
             continue
         if not (is_binary(first[used]) and is_binary(last[used])):
             continue
-        unparsed = outcome_ST[:, 0] != 0
+        # A refusal or a cut reply is an outcome of its own, not an answer in another format.
+        unparsed = outcome_ST[:, 0] == OUTCOMES.index("no_answer")
         split = extraction_split(
             arm.first, arm.last, first, last, first_unparsed_I=unparsed, cluster_I=arm.cluster_S
         )
@@ -129,7 +138,7 @@ def _scorers(arm: Arm, settings: Settings) -> Iterator[Finding]:
             (f"delta_content_{name}", f"part of delta that `{name}` reads alike", split.content,
              ""),
             (f"delta_format_{name}", f"part of delta from answers that `{name}` reads otherwise, "
-             "or that held none at first", split.format, ""),
+             "or after a first reply in which none was found", split.format, ""),
         ):  # fmt: skip
             cell = arm.cell
             found = estimate(

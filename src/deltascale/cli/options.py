@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RUNS",
+    "THOROUGH",
     "analyzed",
     "cache",
     "environment",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 RUNS = Path("runs")
+THOROUGH = 10_000
+"""Bootstrap replicates of what others will quote; fewer are a preview."""
 
 
 def json_option(command: Any) -> Any:  # click's decorators are untyped
@@ -104,7 +107,7 @@ def settings_from(options: dict[str, Any]) -> Any:
 
     chosen: dict[str, Any] = {}
     if options.get("thorough"):
-        chosen |= {"replicates": 10_000, "error_rate": True}
+        chosen |= {"replicates": THOROUGH, "error_rate": True}
     if options.get("estimated_sizes"):
         chosen["estimated_sizes"] = True
     margin = options.get("margin")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import click
 
 from deltascale.cli.options import (
+    THOROUGH,
     analyzed,
     cache,
     environment,
@@ -92,15 +94,13 @@ def power(pilot: Path | None, as_json: bool, **options: Any) -> None:
 def report(directory: Path) -> None:
     """DIRECTORY/report: the page to explore, figures and tables to take.
 
-    With the settings of the last `analyze`, or the usual ones.
+    With the settings of the last `analyze`, or the usual ones, and 10,000 replicates at least.
     """
     from deltascale import assess
-    from deltascale.archive import verify
     from deltascale.errors import MissingExtra
     from deltascale.report import figures, latex
 
-    settings = verify.settings_in(directory / assess.RESULTS)
-    results = assess.analyze(directory, settings=settings)
+    results = _for_readers(directory)
     folder = directory / "report"
     click.echo(f"page: {assess.page(results, directory)}")
     latex.write(results, folder / "tables")
@@ -120,15 +120,15 @@ def report(directory: Path) -> None:
 def paper(directory: Path, anonymous: bool) -> None:
     """DIRECTORY/paper: the study written up, as LaTeX source and as PDF.
 
-    With the settings of the last `analyze`, or the usual ones. It is written anew each time.
+    With the settings of the last `analyze`, or the usual ones, and 10,000 replicates at least. It
+    is written anew each time.
     """
     from deltascale import assess
-    from deltascale.archive import lock, verify
+    from deltascale.archive import lock
     from deltascale.report import paper
 
     record = paper.read(directory / lock.FILE)
-    settings = verify.settings_in(directory / assess.RESULTS)
-    results = assess.analyze(directory, settings=settings)
+    results = _for_readers(directory)
     rows = assess.power_rows(directory, results)
     folder = directory / "paper"
     paper.write(results, record, folder, anonymous=anonymous, power=rows)
@@ -166,6 +166,17 @@ def advise(
     if model is None and dataset is None:
         advice.show_guidelines(shown, rules)
     advice.show_advice(shown, made)
+
+
+def _for_readers(directory: Path) -> Any:
+    """The analysis, with replicates enough for limits that others will quote."""
+    from deltascale import assess
+    from deltascale.analysis import Settings
+    from deltascale.archive import verify
+
+    said = verify.settings_in(directory / assess.RESULTS) or Settings()
+    enough = max(said.replicates, THOROUGH)
+    return assess.analyze(directory, settings=dataclasses.replace(said, replicates=enough))
 
 
 def _power_rows(pilot: Path | None, options: dict[str, Any]) -> Any:

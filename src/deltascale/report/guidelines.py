@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deltascale.analysis import CellResult, Finding, Results
+from deltascale.analysis import CellResult, Finding, Results, caveats
 from deltascale.analysis.claims import ALPHA
 from deltascale.analysis.generalisation import task_kind
 from deltascale.report.wording import dollars, estimate_text, short
@@ -65,26 +65,12 @@ def answer(results: Results) -> tuple[str, ...]:
 
 def blocked_cells(results: Results) -> frozenset[str] | None:
     """Ids of the cells of which nothing may be headlined; None: nothing of the whole study."""
-    blocking = {caveat.about for caveat in results.warnings if caveat.weight == 0}
-    if "" in blocking:
-        return None
-    return frozenset(
-        one.cell.id
-        for one in results.cells
-        if one.withheld or name_of(one) in blocking or _first_answers_of(one) in blocking
-    )
+    return caveats.blocked(results.cells, results.warnings)
 
 
 def name_of(one: CellResult) -> str:
     """The cell as warnings name it."""
-    cell = one.cell
-    return f"{cell.model}, {cell.dataset}, {cell.protocol}, temperature {cell.temperature:g}"
-
-
-def _first_answers_of(one: CellResult) -> str:
-    """What warnings name where it is about the first answers, which all protocols share."""
-    cell = one.cell
-    return f"{cell.model}, {cell.dataset}, temperature {cell.temperature:g}"
+    return caveats.name_of(one.cell)
 
 
 def cells_tested(results: Results, blocked: frozenset[str]) -> tuple[CellResult, ...]:

@@ -83,15 +83,10 @@ def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
             "ci_method": one.delta.method,
             "p_method": one.p_method,
             "family_size": one.family_size,
+            "family_excluded": one.family_excluded,
             "bound_low": one.widened.low,
             "bound_high": one.widened.high,
-            "newcombe_low": one.newcombe.low,
-            "newcombe_high": one.newcombe.high,
-            "bootstrap_low": one.bootstrap.low,
-            "bootstrap_high": one.bootstrap.high,
-            "simultaneous_low": one.simultaneous.low,
-            "simultaneous_high": one.simultaneous.high,
-            "simultaneous_method": one.simultaneous.method,
+            **_beside(one),
             "intervals_disagree": one.disagree,
             "design_effect": one.design_effect,
             "p_exact": one.p_exact,
@@ -107,6 +102,20 @@ def delta_rows(cells: Iterable[CellResult]) -> Iterator[Row]:
             "level": one.delta.level,
             "note": one.delta.note,
         }
+
+
+def _beside(one: CellResult) -> dict[str, Value]:
+    """The intervals that stand beside the headline."""
+    return {
+        "newcombe_low": one.newcombe.low,
+        "newcombe_high": one.newcombe.high,
+        "bootstrap_low": one.bootstrap.low,
+        "bootstrap_high": one.bootstrap.high,
+        "bootstrap_mc_se": one.bootstrap.mc_se,
+        "simultaneous_low": one.simultaneous.low,
+        "simultaneous_high": one.simultaneous.high,
+        "simultaneous_method": one.simultaneous.method,
+    }
 
 
 def turn_rows(turns: Iterable[TurnResult]) -> Iterator[Row]:
@@ -181,6 +190,7 @@ def finding_rows(findings: Iterable[Finding]) -> Iterator[Row]:
                 "adjusted_by": one.adjusted_by,
                 "family": one.family,
                 "family_size": one.family_size,
+                "family_excluded": one.family_excluded,
             }
         )
 
@@ -413,6 +423,7 @@ def _whole(estimate: Estimate) -> dict[str, Value]:
         "unit": estimate.unit,
         "n": estimate.n,
         "n_missing": estimate.n_missing,
+        "mc_se": estimate.mc_se,
         "estimand": estimate.estimand,
         "method": estimate.method,
         "note": estimate.note,

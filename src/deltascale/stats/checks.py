@@ -100,6 +100,7 @@ def missingness(first_I: ArrayLike, last_I: ArrayLike) -> Missingness:
     """Fisher's test of whether the last score is missing depends on the first (0 or 1).
 
     Pairs without a first score are left out: they cannot tell. Raises ValueError if shapes differ.
+    Source: as `fisher_exact`.
     """
     first, last = np.asarray(first_I, np.float64), np.asarray(last_I, np.float64)
     if first.shape != last.shape:
@@ -121,9 +122,11 @@ def looks_oracle_gated(first_I: ArrayLike, asked_again_I: ArrayLike) -> bool:
     """Whether only wrong first answers were asked again: some of them, and no right one.
 
     Then delta cannot be negative, whatever the model does. Where no first answer was right there is
-    nothing against the suspicion, and it stands.
+    nothing against the suspicion, and it stands. Raises ValueError if shapes differ.
     """
     first, again = np.asarray(first_I, np.float64), np.asarray(asked_again_I, bool)
+    if first.shape != again.shape:
+        raise ValueError(f"first scores {first.shape} and asked_again_I {again.shape} must match")
     return bool(not again[first == 1].any() and again[first == 0].any())
 
 
@@ -149,14 +152,29 @@ def near_ceiling(acc_first: float, *, limit: float = 0.97) -> bool:
     return acc_first > limit
 
 
-def accuracy_step(score_I: ArrayLike) -> Step:
+def accuracy_step(score_I: ArrayLike, *, cluster_I: ArrayLike | None = None) -> Step:
     """Look for a sudden change of level in scores taken in order of time, by their cumulative sum.
 
-    NaN scores are left out (and `at` counts those left). NaN p-value if fewer than 10 remain or
-    nothing varies. Source: Ploberger & Kraemer 1992, Econometrica 60:271 (OLS-based CUSUM).
+    NaN scores are left out (and `at` counts those left). Answers of one cluster, or one item's
+    epochs, go up and down together, which the sum would take for steps: with `cluster_I` each
+    cluster is one observation, its mean, at the place of its first score. NaN p-value if fewer than
+    10 remain or nothing varies.
+
+    Raises ValueError for other than one axis, or labels that do not match.
+    Source: Ploberger & Kraemer 1992, Econometrica 60:271 (OLS-based CUSUM).
     """
     score = np.asarray(score_I, dtype=np.float64)
-    score = score[~np.isnan(score)]
+    if score.ndim != 1:
+        raise ValueError(f"scores must have one axis, not {score.ndim}")
+    if cluster_I is not None and np.shape(cluster_I) != score.shape:
+        raise ValueError(f"{np.shape(cluster_I)} cluster labels for {score.shape} scores")
+    there = ~np.isnan(score)
+    score = score[there]
+    if cluster_I is not None and score.size:
+        labels = np.asarray(cluster_I)[there]
+        _, at_G, cluster = np.unique(labels, return_index=True, return_inverse=True)
+        mean_G = np.bincount(cluster, weights=score) / np.bincount(cluster)
+        score = mean_G[np.argsort(at_G)]
     n = score.size
     spread = float(score.std()) if n else 0.0
     if n < 10 or spread == 0:
@@ -182,14 +200,14 @@ def extraction_split(
 
     Format are the strict flips whose first answer was not parsed, or where the extractors differ on
     either answer. Items with a NaN in any of the four are left out. strict = content + format.
-    Raises ValueError if shapes differ or nothing is left.
+    Where one cluster leaves no standard error, any difference blocks.
+    Raises ValueError if shapes differ, there are other axes than items, or nothing is left.
     """
-    scores = np.stack(
-        [
-            np.asarray(s, np.float64)
-            for s in (strict_first_I, strict_last_I, flexible_first_I, flexible_last_I)
-        ]
-    )
+    given = (strict_first_I, strict_last_I, flexible_first_I, flexible_last_I)
+    shapes = {np.shape(one) for one in (*given, first_unparsed_I)}
+    if len(shapes) > 1 or len(min(shapes)) != 1:
+        raise ValueError(f"extraction_split needs five arrays, one value an item, not {shapes}")
+    scores = np.stack([np.asarray(s, np.float64) for s in given])
     there = ~np.isnan(scores).any(axis=0)
     first, last, other_first, other_last = scores[:, there]
     unparsed = np.asarray(first_unparsed_I, dtype=bool)[there]
@@ -198,13 +216,14 @@ def extraction_split(
     flexible = float(np.mean(other_last - other_first))
     of_format = unparsed | (first != other_first) | (last != other_last)
     by_format = float(np.mean(np.where(of_format, last - first, 0.0)))
+    gap = abs(strict.estimate - flexible)
     return ExtractionSplit(
         strict=strict.estimate,
         flexible=flexible,
         content=strict.estimate - by_format,
         format=by_format,
         se=strict.se_cr1,
-        blocked=abs(strict.estimate - flexible) > strict.se_cr1,
+        blocked=gap > 0 and not gap <= strict.se_cr1,
     )
 
 

@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit, stdtr, stdtrit
 
 from deltascale.stats.draws import keyed_generator
-from deltascale.stats.paired import UNKNOWN, Interval, wilson_interval
+from deltascale.stats.paired import (
+    UNKNOWN,
+    Equivalence,
+    Interval,
+    checked_level,
+    wilson_interval,
+)
 
 __all__ = [
     "ClusteredMean",
@@ -31,6 +37,7 @@ __all__ = [
     "macro_average",
     "macro_mean",
     "mean_covariance",
+    "mean_equivalence",
     "sign_flip_test",
     "t_interval",
     "t_p_value",
@@ -149,7 +156,11 @@ def clustered_mean(
 
 
 def t_interval(estimate: float, se: float, df: float, *, level: float = 0.95) -> Interval:
-    """estimate +- t_df SE; NaN limits when the SE or the degrees of freedom are missing."""
+    """estimate +- t_df SE; NaN limits when the SE or the degrees of freedom are missing.
+
+    Raises ValueError for a level outside (0, 1).
+    """
+    checked_level(level)
     if not (df > 0 and se >= 0):
         return UNKNOWN
     half = float(stdtrit(df, (1 + level) / 2)) * se
@@ -157,12 +168,33 @@ def t_interval(estimate: float, se: float, df: float, *, level: float = 0.95) ->
 
 
 def t_p_value(estimate: float, se: float, df: float) -> float:
-    """Two-sided p-value of a zero estimate; 1 when estimate and SE are both zero."""
+    """Two-sided p-value of a zero estimate; NaN when the SE or the degrees of freedom are missing.
+
+    1 when estimate and SE are both zero, 0 when only the SE is: equal values, however few, are no
+    error at all to a t test, so prefer `sign_flip_test` where they may be equal.
+    """
     if not (df > 0 and se >= 0):
         return math.nan
     if se == 0:
         return 1.0 if estimate == 0 else 0.0
     return float(2 * stdtr(df, -abs(estimate / se)))
+
+
+def mean_equivalence(
+    estimate: float, se: float, df: float, *, margin: float = 0.01, alpha: float = 0.05
+) -> Equivalence:
+    """Two one-sided t tests: is a mean inside +-margin? As `equivalence`, for graded scores.
+
+    NaN limits and p where SE or degrees of freedom are missing; then nothing is equivalent.
+    Raises ValueError for a margin outside (0, 1). Source: Schuirmann 1987, J. Pharmacokinetics and
+    Biopharmaceutics 15:657.
+    """
+    if not 0 < margin < 1:
+        raise ValueError(f"margin must be in (0, 1), not {margin}")
+    interval = t_interval(estimate, se, df, level=1 - 2 * alpha)
+    p = float(stdtr(df, (abs(estimate) - margin) / se)) if df > 0 and se > 0 else math.nan
+    inside = interval.low > -margin and interval.high < margin
+    return Equivalence(margin, interval, p, inside)
 
 
 def clustered_ratio(
@@ -256,13 +288,16 @@ def sign_flip_test(
 
     With at most `exact_up_to` clusters whose sum is not zero (the others change nothing) every
     pattern is counted, and for single flips the p-value is McNemar's exact one. Otherwise
-    p = (1 + patterns at least as extreme) / (draws + 1).
+    p = (1 + patterns at least as extreme) / (draws + 1). Clusters with sums of one size are
+    exchangeable: where sizes are few, how many of each are flipped is drawn instead, binomially.
 
-    Raises ValueError if the lengths differ or nothing is observed.
+    Raises ValueError if the lengths differ, nothing is observed or there are no draws.
     Source: Fisher 1935, The Design of Experiments, section 21; Winkler et al. 2014, NeuroImage
     92:381 (whole blocks).
     """
     values, cluster = _observed(value_I, cluster_I)
+    if draws < 1:
+        raise ValueError(f"sign_flip_test needs draws, not {draws}")
     sum_G = np.bincount(cluster, weights=values)
     clusters = sum_G.size
     sum_G = sum_G[sum_G != 0]
@@ -275,13 +310,8 @@ def sign_flip_test(
             total = np.concatenate([total - cluster_sum, total + cluster_sum])
         extreme = int(np.count_nonzero(np.abs(total) >= threshold))
         return SignFlipTest(extreme / total.size, True, clusters, total.size)
-    rng = keyed_generator(seed, purpose=_SIGN_FLIPS)
-    extreme = 0
-    for start in range(0, draws, 1_000):
-        size = (min(1_000, draws - start), sum_G.size)
-        flipped = rng.integers(0, 2, size=size, dtype=np.int8).astype(np.float64)
-        total = (2 * flipped - 1) @ sum_G
-        extreme += int(np.count_nonzero(np.abs(total) >= threshold))
+    total_B = _flipped_totals(np.abs(sum_G), draws, seed)
+    extreme = int(np.count_nonzero(np.abs(total_B) >= threshold))
     return SignFlipTest((1 + extreme) / (draws + 1), False, clusters, draws)
 
 
@@ -297,6 +327,8 @@ def mean_covariance(value_MI: ArrayLike, cluster_I: ArrayLike | None = None) -> 
     Raises ValueError if shapes differ. Source: Liang & Zeger 1986, Biometrika 73:13.
     """
     values = np.atleast_2d(np.asarray(value_MI, dtype=np.float64))
+    if values.ndim > 2:
+        raise ValueError(f"value_MI must have two axes, means and items, not {values.ndim}")
     cluster = cluster_index(cluster_I, values.shape[1])
     there = ~np.isnan(values)
     n_M = there.sum(axis=1)
@@ -343,9 +375,14 @@ def macro_average(
 
     Datasets are independent strata, so the variance is sum_d w_d^2 V_d. Equal weights by default;
     given ones are scaled to sum to 1. A NaN in any dataset makes that model NaN.
+
+    Raises ValueError for shapes other than (D, M) and (D, M, M), or weights that are none.
     """
     delta_dm = np.asarray(delta_DM, dtype=np.float64)
     cov_dmm = np.asarray(cov_DMM, dtype=np.float64)
+    if delta_dm.ndim != 2 or cov_dmm.shape != (*delta_dm.shape, delta_dm.shape[1]):
+        shapes = f"{delta_dm.shape} and {cov_dmm.shape}"
+        raise ValueError(f"macro_average needs shapes (D, M) and (D, M, M), not {shapes}")
     weight = np.ones(delta_dm.shape[0]) if weight_D is None else np.asarray(weight_D, np.float64)
     if weight.shape != delta_dm.shape[:1] or np.any(weight < 0) or weight.sum() == 0:
         raise ValueError("weight_D needs one weight a dataset, not negative, not all zero")
@@ -385,6 +422,24 @@ def macro_mean(
 # --- the pieces ----------------------------------------------------------------------------------
 
 _SIGN_FLIPS = 0x5166
+_BINOMIAL_COST = 4  # one binomial draw takes as long as so many signs
+
+
+def _flipped_totals(size_G: FloatArray, draws: int, seed: int) -> FloatArray:
+    """(B,) sums over clusters of these sizes, all positive, each with a sign drawn at random."""
+    rng = keyed_generator(seed, purpose=_SIGN_FLIPS)
+    # Sums that are equal but for the order of summation are one size.
+    unit = float(size_G.max()) * 1e-12
+    _, at, count_S = np.unique(np.round(size_G / unit), return_index=True, return_counts=True)
+    if at.size * _BINOMIAL_COST < size_G.size:
+        up_BS = rng.binomial(count_S, 0.5, size=(draws, at.size))
+        return np.asarray((2 * up_BS - count_S) @ size_G[at])
+    total_B = np.empty(draws)
+    for start in range(0, draws, 1_000):
+        size = (min(1_000, draws - start), size_G.size)
+        up = rng.integers(0, 2, size=size, dtype=np.int8).astype(np.float64)
+        total_B[start : start + 1_000] = (2 * up - 1) @ size_G
+    return total_B
 
 
 def cluster_index(cluster_I: ArrayLike | None, n: int) -> NDArray[np.intp]:

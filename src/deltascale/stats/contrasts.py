@@ -72,8 +72,13 @@ def paired_contrast(
 
     Give the items' deltas (means over epochs) in the same order; an item missing in either is left
     out of this pair only. Raises ValueError if shapes differ or no item is shared.
+    Source: Miller 2024, arXiv:2411.00640 (paired differences); as `clustered_mean` and
+    `sign_flip_test`.
     """
-    difference = np.asarray(d_b_I, np.float64) - np.asarray(d_a_I, np.float64)
+    d_a, d_b = np.asarray(d_a_I, np.float64), np.asarray(d_b_I, np.float64)
+    if d_a.shape != d_b.shape:
+        raise ValueError(f"deltas {d_a.shape} and {d_b.shape} must be of the same items")
+    difference = d_b - d_a
     mean = clustered_mean(difference, cluster_I, level=level)
     return PairedContrast(mean, sign_flip_test(difference, cluster_I, seed=seed))
 
@@ -84,9 +89,10 @@ def trend_over_models(
     """E1: the linear contrast sum_m c_m delta_m over these very models, Var = c' V c.
 
     c_m is ln N_m centred, scaled so that the contrast is the slope per e-fold. Normal quantiles.
-    Raises ValueError for fewer than two distinct sizes.
+    Raises ValueError for fewer than two distinct sizes, or a delta that is not there.
     """
-    contrast, delta = _contrast(size_M), np.asarray(delta_M, dtype=np.float64)
+    contrast = _contrast(size_M)
+    delta = _deltas(delta_M, contrast)
     slope = float(contrast @ delta)
     se = math.sqrt(float(contrast @ as_covariance(cov_MM, delta.size) @ contrast))
     return _trend(slope, se, math.inf, level)
@@ -96,9 +102,11 @@ def trend_over_such_models(size_M: ArrayLike, delta_M: ArrayLike, *, level: floa
     """E2: the same slope, its error from how the models scatter about the line, t_{M-2}.
 
     The scatter holds sampling error and between-model variance together, taken as equal for all.
-    Raises ValueError for fewer than three models or two distinct sizes.
+    Raises ValueError for fewer than three models or two distinct sizes, or a delta that is not
+    there.
     """
-    contrast, delta = _contrast(size_M), np.asarray(delta_M, dtype=np.float64)
+    contrast = _contrast(size_M)
+    delta = _deltas(delta_M, contrast)
     if delta.size < 3:
         raise ValueError(f"a trend over such models needs three of them, not {delta.size}")
     slope = float(contrast @ delta)
@@ -115,10 +123,11 @@ def permutation_trend(size_M: ArrayLike, delta_M: ArrayLike) -> PermutationTrend
     Models are exchangeable under its null, so it speaks of such models (E2). Orders that tie with
     the observed one count. With 7 models and no ties p can be no less than 2 / 5040.
 
-    Raises ValueError for M > 8 or fewer than two distinct sizes.
+    Raises ValueError for M > 8, fewer than two distinct sizes, or a delta that is not there.
     Source: Pitman 1937, JRSS Supplement 4:225.
     """
-    contrast, delta = _contrast(size_M), np.asarray(delta_M, dtype=np.float64)
+    contrast = _contrast(size_M)
+    delta = _deltas(delta_M, contrast)
     models = delta.size
     if models > 8:
         raise ValueError(f"{models}! orders are too many to count: 8 models at most")
@@ -145,6 +154,16 @@ def _contrast(size_M: ArrayLike) -> FloatArray:
     if square < 1e-12:
         raise ValueError("a trend needs two distinct sizes")
     return np.asarray(x / square)
+
+
+def _deltas(delta_M: ArrayLike, contrast: FloatArray) -> FloatArray:
+    """One number a model: with a NaN no order would count as extreme, and p would be zero."""
+    delta = np.asarray(delta_M, dtype=np.float64)
+    if delta.shape != contrast.shape:
+        raise ValueError(f"deltas {delta.shape} and sizes {contrast.shape} must be of one length")
+    if not np.isfinite(delta).all():
+        raise ValueError("a trend needs a delta of every model: leave out those without one")
+    return delta
 
 
 def _trend(slope: float, se: float, df: float, level: float) -> Trend:

@@ -6,7 +6,7 @@ denominators over items and epochs; ratios of single items are never averaged.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -131,7 +131,7 @@ class NormalisedGain:
 class BreakEven:
     """delta > 0 exactly when fix rate / break rate exceeds the odds of being right at first."""
 
-    ratio: float  # ECR / EIR; infinite if nothing is broken, NaN if either rate is undefined
+    ratio: float  # ECR / EIR; infinite if only nothing is broken, NaN if undefined or 0 / 0
     threshold: float  # acc_first / (1 - acc_first)
     probability: float  # share of bootstrap replicates beyond it; NaN without replicates
 
@@ -203,10 +203,18 @@ def rate(
 ) -> Rate:
     """One flip rate: Wilson's interval for single independent items, else linearised by cluster.
 
-    With more than one epoch an item is a cluster unless `cluster_I` joins more. An empty
-    denominator gives NaN and the reason. Raises ValueError as `count_flips`.
+    With more than one epoch an item is a cluster unless `cluster_I` joins more; labels of which
+    no two of the answers share one are no clusters. An empty denominator gives NaN and the reason.
+
+    Raises ValueError as `count_flips`, for other axes than items and epochs, or another name.
+    Source: Yang et al. 2024, arXiv:2412.19513 (CL and CS, pooled); Wilson 1927, JASA 22:209.
     """
-    first, last = (np.atleast_2d(s.T).T for s in _scores(first_IE, last_IE))
+    if name not in get_args(RateName):
+        raise ValueError(f"a rate is one of {', '.join(get_args(RateName))}, not {name!r}")
+    first, last = _scores(first_IE, last_IE)
+    if first.ndim not in (1, 2):
+        raise ValueError(f"scores must be by item or by item and epoch, not {first.shape}")
+    first, last = (np.atleast_2d(s.T).T for s in (first, last))
     conditioned = first == (1.0 if name in ("stay_right", "break_right") else 0.0)
     conditioned &= ~np.isnan(last)
     ends = last == (1.0 if name in ("stay_right", "fix_wrong") else 0.0)
@@ -215,9 +223,9 @@ def rate(
     if of == 0:
         side = "right" if name in ("stay_right", "break_right") else "wrong"
         return Rate(name, math.nan, UNKNOWN, hit, of, f"no first answer was {side}")
-    if first.shape[1] == 1 and cluster_I is None:
-        return Rate(name, hit / of, wilson_interval(hit, of, level=level), hit, of, None)
     ratio = clustered_ratio(hit_I, of_I, cluster_I, level=level)
+    if ratio.clusters == of:
+        return Rate(name, hit / of, wilson_interval(hit, of, level=level), hit, of, None)
     return Rate(name, ratio.ratio, ratio.interval, hit, of, None)
 
 
@@ -230,11 +238,18 @@ def normalised_gain(
 ) -> NormalisedGain:
     """delta / (1 - acc_first) if delta >= 0, else delta / acc_first, with a linearised interval.
 
-    Takes item scores (means over epochs are allowed); pairs with a NaN are left out. Undefined
-    where it would divide by zero. Source: Marx & Cummings 2007, American J. Physics 75:87.
+    Takes item scores in [0, 1] (means over epochs are allowed); pairs with a NaN are left out.
+    Undefined where it would divide by zero, or without a pair.
+
+    Raises ValueError unless both have one axis, of one length.
+    Source: Marx & Cummings 2007, American J. Physics 75:87.
     """
     first, last = np.asarray(first_I, np.float64), np.asarray(last_I, np.float64)
+    if first.shape != last.shape or first.ndim != 1:
+        raise ValueError(f"first {first.shape} and last {last.shape} need one value an item")
     there = ~(np.isnan(first) | np.isnan(last))
+    if not there.any():
+        return NormalisedGain(math.nan, UNKNOWN, "undefined")
     first, last = first[there], last[there]
     before, after = float(first.mean()), float(last.mean())
     base = 1 - before if after >= before else before
@@ -259,20 +274,24 @@ def break_even(flips: Flips, *, delta_B: ArrayLike | None = None) -> BreakEven:
     """
     ratio = math.nan
     if not (math.isnan(flips.fix_wrong) or math.isnan(flips.break_right)):
-        ratio = flips.fix_wrong / flips.break_right if flips.break_right else math.inf
+        if flips.break_right:
+            ratio = flips.fix_wrong / flips.break_right
+        elif flips.fix_wrong:
+            ratio = math.inf
     first = flips.acc_first
     threshold = first / (1 - first) if first < 1 else math.inf
     share = math.nan
     if delta_B is not None:
         replicates = np.asarray(delta_B, dtype=np.float64)
-        share = float(np.mean(replicates[~np.isnan(replicates)] > 0))
+        drawn = replicates[~np.isnan(replicates)]
+        share = float(np.mean(drawn > 0)) if drawn.size else math.nan
     return BreakEven(ratio, threshold, share)
 
 
 def stationary_accuracy(fix_wrong: float, break_right: float) -> float:
     """pi* = ECR / (ECR + EIR), where accuracy settles if both rates stay as they are; NaN if 0 / 0.
 
-    Print it only beside `round_homogeneity`.
+    Print it only beside `round_homogeneity`. Source: arXiv:2604.22273.
     """
     return _over(fix_wrong, fix_wrong + break_right)
 
@@ -296,7 +315,7 @@ def round_homogeneity(
     A Wald test of both rates at once, with cluster-robust covariance (rounds share items). A rate
     that is undefined in either round, or never varies, is left out of it.
 
-    Raises ValueError for fewer than three turns.
+    Raises ValueError for fewer than three turns. Source: Wald 1943, Transactions AMS 54:426.
     """
     score = np.asarray(score_IT, dtype=np.float64)
     if score.ndim != 2 or score.shape[1] < 3:
@@ -339,12 +358,15 @@ def resample_null(successes_I: ArrayLike, epochs_I: ArrayLike | int) -> Resample
     Regression to the mean makes both rates look like correction: report CS - CS0 and CL - CL0.
     The U-statistic over ordered pairs of an item's epochs; items with one epoch are left out.
 
-    Raises ValueError unless 0 <= successes <= epochs.
+    Raises ValueError unless 0 <= successes <= epochs, of one shape.
     Source: derived here; the pairing is Hoeffding 1948, Annals of Mathematical Statistics 19:293.
     """
     s = np.asarray(successes_I, dtype=np.float64)
-    k = np.broadcast_to(np.asarray(epochs_I, dtype=np.float64), s.shape)
-    if np.any((s < 0) | (s > k)):
+    k = np.asarray(epochs_I, dtype=np.float64)
+    if k.shape not in ((), s.shape):
+        raise ValueError(f"epochs {k.shape} must be one number, or one an item {s.shape}")
+    k = np.broadcast_to(k, s.shape)
+    if not np.all((s >= 0) & (s <= k)):
         raise ValueError("successes must lie between 0 and the number of epochs")
     s, k = s[k >= 2], k[k >= 2]
     wrong_to_right = float(np.sum(s * (k - s) / (k - 1)))
@@ -360,9 +382,13 @@ def answer_transitions(
     """Count transitions, telling wrong answers that changed from those kept.
 
     `same_I` says whether first and last answer are the same. Pairs with a NaN are left out.
+    Raises ValueError as `count_flips`, or if `same_I` is of another shape.
+    Source: Huang et al. 2024, arXiv:2310.01798 (changes of the answer itself).
     """
     first, last = _scores(first_I, last_I)
     same = np.asarray(same_I, dtype=bool)
+    if same.shape != first.shape:
+        raise ValueError(f"same_I {same.shape} must be of the scores' shape {first.shape}")
     right, wrong = first == 1, first == 0
 
     def count(mask: NDArray[np.bool_]) -> int:

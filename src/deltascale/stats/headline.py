@@ -1,19 +1,32 @@
 """The one interval of a cell's delta that is printed first, and the two beside it."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deltascale.stats.clustered import ClusteredMean, clustered_mean, item_means
+from deltascale.stats.clustered import (
+    ClusteredMean,
+    bonett_price_floor,
+    clustered_mean,
+    item_means,
+    t_interval,
+)
 from deltascale.stats.paired import UNKNOWN, Interval, newcombe10_interval, tango_interval
-from deltascale.stats.resampling import bootstrap_means, percentile_interval, stratum
+from deltascale.stats.resampling import (
+    BootstrapInterval,
+    bootstrap_means,
+    percentile_interval,
+    stratum,
+)
 
 __all__ = ["Headline", "deff_tango_interval", "headline_interval"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 Method: TypeAlias = Literal["tango", "cr1", "deff-tango", "t"]
+_NOT_DRAWN = BootstrapInterval(UNKNOWN, math.nan, math.nan, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +38,10 @@ class Headline:
     method: Method
     mean: ClusteredMean  # with every standard error, deff and G
     deff: float  # the design effect used: that of single answers, at least 1
+    deff_raw: float  # the same as it was found, below 1 too; NaN where it is not known
     newcombe10: Interval | None  # None for scores other than 0 and 1
     bootstrap: Interval  # percentile, over clusters; NaN limits where none was drawn
+    bootstrap_mc_se: float  # Monte Carlo error of its limits, the larger of the two
     disagree: bool  # a limit of one of the three is off by over a quarter of the first's width
 
 
@@ -35,6 +50,7 @@ def deff_tango_interval(
 ) -> Interval:
     """Tango's interval with all three counts divided by a design effect (taken as at least 1).
 
+    Raises ValueError as `tango_interval`.
     Source: Rao & Scott 1992, Biometrics 48:577 (effective counts), with Tango 1998.
     """
     shrink = max(1.0, deff)
@@ -52,51 +68,71 @@ def headline_interval(
 ) -> Headline:
     """Choose and compute the interval of delta for one model, dataset and protocol.
 
-    Scores per item, or per item and epoch; NaN where missing, and such pairs are left out.
+    Scores per item, or per item and epoch; NaN where missing, and such pairs are left out. Labels
+    of which no two pairs share one are no clusters.
     - 0/1 scores, one epoch, no clusters: Tango.
     - epochs or clusters: CR1 with t_{G-1} given 20 clusters and 10 flips, else deff-Tango.
-    - other scores: CR1 with t (with single items that is the ordinary t interval).
+    - other scores: CR1 with t (with single items that is the ordinary t interval). Where nothing
+      varies its error is `bonett_price_floor`'s, so that no interval is a point.
     Without `replicates` nothing is drawn, and `disagree` is about the other two.
 
-    Raises ValueError if shapes differ or no pair is complete.
+    Raises ValueError if shapes differ, there are other axes than items and epochs, or no pair is
+    complete. Source: as `tango_interval`, `deff_tango_interval` and `clustered_mean`.
     """
-    first, last = np.asarray(first_IE, np.float64), np.asarray(last_IE, np.float64)
-    if first.shape != last.shape:
-        raise ValueError(f"first {first.shape} and last {last.shape} scores must match")
-    first, last = (scores.reshape(len(scores), -1) for scores in (first, last))
+    first, last = _by_epoch(first_IE, last_IE)
     d_IE = last - first
+    there_IE = ~np.isnan(d_IE)
+    if not there_IE.any():
+        raise ValueError("headline_interval needs a complete pair of scores, and has none")
     mean = clustered_mean(item_means(d_IE), cluster_I, level=level)
     counts = _pooled_counts(first, last)
-    repeated = bool(np.any((~np.isnan(d_IE)).sum(axis=1) > 1))
-    binary = bool(np.all(np.isnan(d_IE) | np.isin(d_IE, (-1.0, 0.0, 1.0)))) and bool(
-        np.all(np.isnan(first) | np.isin(first, (0.0, 1.0)))
-    )
-    deff = counts.deff(mean)
-    clustered = repeated or cluster_I is not None
-    method: Method
-    if not clustered:
-        method = "tango" if binary else "t"
-    elif not binary or (mean.clusters >= 20 and counts.flips >= 10):
-        method = "cr1"
-    else:
-        method = "deff-tango"
-    interval = mean.interval
+    binary = bool(np.isin([first[there_IE], last[there_IE]], (0.0, 1.0)).all())
+    raw = counts.deff(mean) if binary else mean.deff
+    # Where it is not known (one cluster, or nothing flips) clusters count as single answers.
+    deff = max(1.0, raw) if raw == raw else counts.n / mean.clusters
+    clustered = mean.clusters < int(there_IE.sum())
+    method = _method(mean, counts, binary=binary, clustered=clustered)
+    interval = _t_interval(mean, level)
     if method in ("tango", "deff-tango"):
-        shrink = deff if method == "deff-tango" else 1.0
-        flips = (counts.fixed, counts.broken, counts.n)
+        shrink, flips = deff if clustered else 1.0, (counts.fixed, counts.broken, counts.n)
         interval = deff_tango_interval(*flips, deff=shrink, level=level)
-    boot, beside = UNKNOWN, []
+    drawn, beside = _NOT_DRAWN, []
     if replicates:
         one = stratum(item_means(d_IE)[:, None], cluster_I=cluster_I)
         replicate = bootstrap_means([one], seed=seed, replicates=replicates)[:, 0, 0]
-        boot = percentile_interval(replicate, level=level).interval
-        beside.append(boot)
+        drawn = percentile_interval(replicate, level=level)
+        beside.append(drawn.interval)
     newcombe = counts.newcombe10(deff, level) if binary else None
     if newcombe is not None:
         beside.append(newcombe)
     return Headline(
-        mean.estimate, interval, method, mean, deff, newcombe, boot, _disagree(interval, beside)
+        delta=mean.estimate,
+        interval=interval,
+        method=method,
+        mean=mean,
+        deff=deff,
+        deff_raw=raw,
+        newcombe10=newcombe,
+        bootstrap=drawn.interval,
+        bootstrap_mc_se=max(drawn.mc_se_low, drawn.mc_se_high),
+        disagree=_disagree(interval, beside),
     )
+
+
+def _by_epoch(first: ArrayLike, last: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    one, two = np.asarray(first, np.float64), np.asarray(last, np.float64)
+    if one.shape != two.shape or one.ndim not in (1, 2):
+        shapes = f"first {one.shape} and last {two.shape} scores"
+        raise ValueError(f"{shapes} must match, by item or by item and epoch")
+    return (one, two) if one.ndim == 2 else (one[:, None], two[:, None])
+
+
+def _t_interval(mean: ClusteredMean, level: float) -> Interval:
+    """Scores that all change alike, or not at all, leave an error that is not known, not none."""
+    if mean.se_cr1 != 0:
+        return mean.interval
+    floor = math.sqrt(bonett_price_floor(mean.clusters))
+    return t_interval(mean.estimate, floor, mean.clusters - 1, level=level)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +146,11 @@ class _Counts:
     flips: int  # as counted, for the rule of ten
 
     def deff(self, mean: ClusteredMean) -> float:
-        """Variance of delta over what as many independent answers would give.
-
-        Where that cannot be known (one cluster, or nothing flips) clusters count as single answers.
-        """
+        """Variance of delta over what as many independent answers would give; NaN if unknown."""
         iid = (self.fixed + self.broken) / self.n - mean.estimate**2
         if self.n > 1 and iid > 0 and mean.clusters > 1:
-            return max(1.0, mean.se_cr1**2 * (self.n - 1) / iid)
-        return self.n / mean.clusters
+            return mean.se_cr1**2 * (self.n - 1) / iid
+        return math.nan
 
     def newcombe10(self, deff: float, level: float) -> Interval:
         fixed, broken, n, stayed = (
@@ -143,6 +176,14 @@ def _pooled_counts(first_IE: FloatArray, last_IE: FloatArray) -> _Counts:
         n=rows,
         flips=int(np.count_nonzero((fixed | broken) & there)),
     )
+
+
+def _method(mean: ClusteredMean, counts: _Counts, *, binary: bool, clustered: bool) -> Method:
+    if not clustered:
+        return "tango" if binary else "t"
+    if not binary or (mean.clusters >= 20 and counts.flips >= 10):
+        return "cr1"
+    return "deff-tango"
 
 
 def _disagree(first: Interval, others: list[Interval]) -> bool:

@@ -27,6 +27,8 @@ def majority_accuracy(answer_IK: ArrayLike, correct_IK: ArrayLike, *, k: int) ->
     answers, correct = np.asarray(answer_IK), np.asarray(correct_IK, dtype=bool)
     if k < 1 or answers.shape != correct.shape or answers.ndim != 2:
         raise ValueError("majority_accuracy needs k >= 1 and two arrays of items by samples")
+    if not np.issubdtype(answers.dtype, np.number):
+        raise ValueError(f"answers must be numbered, not {answers.dtype}: see np.unique's inverse")
     cached: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
     accuracy = np.full(len(answers), math.nan)
     for i, (labels, right) in enumerate(zip(answers, correct, strict=True)):

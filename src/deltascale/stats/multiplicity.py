@@ -52,7 +52,10 @@ def family_size(p: ArrayLike) -> int:
 
 
 def bonferroni_z(size: int, *, level: float = 0.95) -> float:
-    """The normal quantile that makes `size` two-sided intervals hold jointly at `level`."""
+    """The normal quantile that makes `size` two-sided intervals hold jointly at `level`.
+
+    Raises ValueError for size < 1 or a level outside (0, 1). Source: Dunn 1961, JASA 56:52.
+    """
     if size < 1 or not 0 < level < 1:
         raise ValueError(f"need size >= 1 and level in (0, 1), not {size}, {level}")
     return float(-ndtri((1 - level) / (2 * size)))

@@ -110,7 +110,7 @@ def clopper_pearson_interval(successes: float, n: float, *, level: float = 0.95)
     _check_share(successes, n)
     if n == 0:
         return UNKNOWN
-    tail = (1 - _checked_level(level)) / 2
+    tail = (1 - checked_level(level)) / 2
     failures = n - successes
     low = 0.0 if successes == 0 else float(betaincinv(successes, failures + 1, tail))
     high = 1.0 if failures == 0 else float(betaincinv(successes + 1, failures, 1 - tail))
@@ -121,7 +121,10 @@ def clopper_pearson_interval(successes: float, n: float, *, level: float = 0.95)
 
 
 def delta(fixed: float, broken: float, n: float) -> float:
-    """Accuracy after less accuracy before, in [-1, 1]; NaN if n is 0."""
+    """Accuracy after less accuracy before, in [-1, 1]; NaN if n is 0.
+
+    Raises ValueError if the flips are negative or do not fit in n.
+    """
     _check_flips(fixed, broken, n)
     return (fixed - broken) / n if n else math.nan
 
@@ -230,6 +233,7 @@ def mcnemar_chi2(fixed: float, broken: float, *, continuity: bool = False) -> Ch
     """McNemar's asymptotic test, for comparison with what others print; p = 1 at no flips.
 
     With `continuity`, Edwards' correction |fixed - broken| - 1, never below zero.
+    Raises ValueError for negative counts.
     Source: McNemar 1947, Psychometrika 12:153; Edwards 1948, Psychometrika 13:185.
     """
     if min(fixed, broken) < 0:
@@ -242,7 +246,11 @@ def mcnemar_chi2(fixed: float, broken: float, *, continuity: bool = False) -> Ch
 
 
 def smallest_exact_p(flips: int) -> float:
-    """The least p-value `mcnemar_exact` can reach with so many flips: with 5, .0625."""
+    """The least p-value `mcnemar_exact` can reach with so many flips: with 5, .0625; with 0, 1.
+
+    For `sign_flip_test` the flips are the clusters whose sum is not zero. Raises ValueError unless
+    they are a whole number, not negative.
+    """
     _check_whole(flips, 0)
     return min(1.0, 2.0 ** (1 - flips))
 
@@ -360,14 +368,14 @@ def _continuity_corrected_phi(n11: float, n01: float, n10: float, n00: float) ->
     return numerator / math.sqrt(margins)
 
 
-def _checked_level(level: float) -> float:
+def checked_level(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level must be in (0, 1), not {level}")
     return level
 
 
 def _z(level: float) -> float:
-    return float(ndtri((1 + _checked_level(level)) / 2))
+    return float(ndtri((1 + checked_level(level)) / 2))
 
 
 def _check_share(successes: float, n: float) -> None:
@@ -382,5 +390,5 @@ def _check_flips(fixed: float, broken: float, n: float) -> None:
 
 
 def _check_whole(*counts: float) -> None:
-    if any(count < 0 or count != int(count) for count in counts):
+    if not all(count >= 0 and count % 1 == 0 for count in counts):
         raise ValueError(f"counts must be whole and not negative: {counts}")

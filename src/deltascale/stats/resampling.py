@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from deltascale.stats.clustered import cluster_index
 from deltascale.stats.draws import keyed_generator
-from deltascale.stats.paired import UNKNOWN, Interval
+from deltascale.stats.paired import UNKNOWN, Interval, checked_level
 
 __all__ = [
     "BootstrapInterval",
@@ -136,9 +136,10 @@ def percentile_interval(replicate_B: ArrayLike, *, level: float = 0.95) -> Boots
 
     The Monte Carlo error of a limit is half the gap between the order statistics one binomial
     standard deviation either side of it. NaN limits without replicates.
+    Raises ValueError for a level outside (0, 1).
     Source: Efron & Tibshirani 1993, ch. 13; David & Nagaraja 2003, section 7.1.
     """
-    tail = (1 - level) / 2
+    tail = (1 - checked_level(level)) / 2
     return _quantile_interval(replicate_B, tail, 1 - tail)
 
 
@@ -153,7 +154,8 @@ def bca_interval(
     """Bias-corrected and accelerated limits, from the estimate with each cluster left out.
 
     `frequency_P` says how many clusters each jackknife value stands for. Ties with the estimate
-    count half. Source: Efron 1987, JASA 82:171.
+    count half. Where all or none of the replicates lie below the estimate: percentile limits.
+    Raises ValueError for a level outside (0, 1). Source: Efron 1987, JASA 82:171.
     """
     replicates = _finite(replicate_B)
     jack = np.asarray(jackknife_P, dtype=np.float64)
@@ -172,7 +174,7 @@ def bca_interval(
         z = bias + float(ndtri(tail))
         return float(ndtr(bias + z / (1 - acceleration * z)))
 
-    tail = (1 - level) / 2
+    tail = (1 - checked_level(level)) / 2
     return _quantile_interval(replicates, shifted(tail), shifted(1 - tail))
 
 

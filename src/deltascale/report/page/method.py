@@ -275,23 +275,29 @@ def _statistics(results: Results) -> Html:
         if one.p_method:
             methods.setdefault(f"tests of delta: {one.p_method}", None)
     families = {
-        f.family: (f.adjusted_by, f.family_size)
+        f.family: f"{f.adjusted_by} over {_tests(f.family_size, f.family_excluded)}"
         for f in (*results.contrasts, *results.sensitivity)
         if f.family
     }
-    size = max((one.family_size for one in results.cells), default=0)
+    size, excluded = max(
+        ((one.family_size, one.family_excluded) for one in results.cells), default=(0, 0)
+    )
     said: list[Node] = [
         f"level of intervals: {100 * chosen.level:g} %",
         f"joint bootstrap: {chosen.replicates:,} replicates, seed {chosen.seed}",
         f"largest change that counts as none: {100 * chosen.margin:g} points",
         "estimated sizes: " + ("as intervals" if chosen.estimated_sizes else "in no fit"),
-        f"deltas of cells: Holm over {size} tests",
-        *(f"{name}: {by} over {n} tests" for name, (by, n) in families.items()),
+        f"deltas of cells: Holm over {_tests(size, excluded)}",
+        *(f"{name}: {text}" for name, text in families.items()),
         *(text for text in methods if not text.endswith(": ")),
         "estimand E1: these models, over items like these; E2: models and items like these",
     ]
     said.append(f"families of tests: {1 + len(families)}; nothing is adjusted between them")
     return tag("div", tag("h3", "Statistics"), listed(said))
+
+
+def _tests(size: int, excluded: int) -> str:
+    return f"{size} tests" + (f" ({excluded} more could not be made)" if excluded else "")
 
 
 def _environment(locked: Locked) -> Html | None:
