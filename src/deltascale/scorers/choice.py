@@ -1,7 +1,8 @@
 """Answers that are one of several lettered options.
 
 Looked for, first hit wins: a boxed letter; a letter after "the answer is" and the like (English or
-Chinese); a letter called the correct option; a last line that is a letter; a boxed, cued or last
+Chinese), unless it speaks of another answer or of one that is taken back; a letter called the
+correct option, or chosen, or kept; a last line that is a letter; a boxed, cued or last
 line that is the text of exactly one option. A bare letter in running text is never an answer, so
 the article in "A train leaves" is none, and neither is a hedge such as "A or B".
 """

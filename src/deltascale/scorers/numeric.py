@@ -2,7 +2,10 @@ r"""Answers that are numbers: found in a reply by a cascade, compared as exact f
 
 The cascade, first hit wins: the last `#### number`; the last `\boxed{number}`; the number after
 the last cue such as "the answer is"; the last number of the text. Its known limit: without any of
-the first three the last number wins, so "18 (see Eq. 2)" gives 2.
+the first three the last number wins, so "18 (see Eq. 2)" gives 2. Of a sum such as
+`#### 9 * 2 = 18` the result counts. What is said to be the answer may be written as `1 234`,
+`1'234` or `1.234,50`. An earlier answer that the reply takes back ("my previous answer was 20,
+which is wrong") is none.
 """
 
 from __future__ import annotations

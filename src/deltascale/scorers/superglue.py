@@ -174,6 +174,8 @@ def _below(line: str, text: str) -> list[str]:
 def _spelled_out(line: str, choices: Sequence[str]) -> str | None:
     """The options that a line names by number and words, `1. red, 4. blue`; None if it holds
     anything else."""
+    if not re.search(r"[a-z]", line):
+        return None
     found, rest = [], line
     for number, option in enumerate(choices, start=1):
         words = re.escape(canonical(option.partition(". ")[2]))
