@@ -41,6 +41,8 @@ NUMBERS = [
     ("**72** is the final answer to this 3-part question.", "72"),
     ("Final Answer: 18\n\nExplanation: 16 - 3 - 4 = 9; 9 * 2 = 18, in 2 steps.", "18"),
     ("#### 72\r\nThanks for the 5 hints", "72"),
+    ("18\n\nShe sells 9 eggs at $2.", "18"),
+    ("16\n- 3\n= 13", "13"),
     ("| item | n |\n|---|---|\n| eggs | 12 |\n| total | 18 |", "18"),
 ]
 
@@ -64,6 +66,8 @@ LETTERS = [
     ("`B`", "B"),
     ("B: 12 apples", "B"),
     ("<answer>B</answer>\nI am sure.", "B"),
+    ("B\n\nThis is because A is too small.", "B"),
+    ("I think of A\n\nand more.", None),
     ("Ans: B", "B"),
     ("Answer - B", "B"),
     ("Answer: I think it's B", "B"),

@@ -2,7 +2,7 @@
 
 Looked for, first hit wins: a boxed letter; a letter after "the answer is" and the like (English or
 Chinese), unless it speaks of another answer or of one that is taken back; a letter called the
-correct option, or chosen, or kept; a last line that is a letter; a boxed, cued or last
+correct option, or chosen, or kept; a last or first line that is a letter; a boxed, cued or last
 line that is the text of exactly one option. A bare letter in running text is never an answer, so
 the article in "A train leaves" is none, and neither is a hedge such as "A or B".
 """
@@ -29,6 +29,7 @@ _SAID = (
 )
 _CUE_TEXT = re.compile(rf"(?:{_SAID}|(?:答案)(?:是|为)?\s*:?)[\s*_:]*([^\n]+)", re.IGNORECASE)
 _BOXED = re.compile(r"\s*\(?\s*([A-Z])\s*(?:[).:].*)?", re.DOTALL)
+_BARE = re.compile(r"[\s*_(\[$`<\"']*([A-Za-z])[\s*_)\].:、$`>\"']*")
 _WRAPPER = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|bf)\b|[{}]|\\(?=\s)")
 _AFTER_A = (
     "because|since|as|is|was|for|but|given|due|based|by|from|which|where|with|when|here|not|rather"
@@ -113,10 +114,10 @@ def extract(question: Question, text: str) -> str | None:
     for pattern in weaker:
         if hits := pattern.findall(text):
             return str(hits[-1]).upper()
-    last = text.rpartition("\n")[2]
-    bare = re.fullmatch(r"[\s*_(\[$`<\"']*([A-Za-z])[\s*_)\].:、$`>\"']*", last)
-    if bare and bare[1].upper() in letters:
-        return bare[1].upper()
+    for line in (text.rpartition("\n")[2], text.partition("\n")[0]):
+        bare = _BARE.fullmatch(line)
+        if bare and bare[1].upper() in letters:
+            return bare[1].upper()
     return _by_text(question.choices, text)
 
 

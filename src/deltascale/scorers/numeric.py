@@ -1,11 +1,11 @@
 r"""Answers that are numbers: found in a reply by a cascade, compared as exact fractions.
 
 The cascade, first hit wins: the last `#### number`; the last `\boxed{number}`; the number after
-the last cue such as "the answer is"; the last number of the text. Its known limit: without any of
-the first three the last number wins, so "18 (see Eq. 2)" gives 2. Of a sum such as
-`#### 9 * 2 = 18` the result counts. What is said to be the answer may be written as `1 234`,
-`1'234` or `1.234,50`. An earlier answer that the reply takes back ("my previous answer was 20,
-which is wrong") is none.
+the last cue such as "the answer is"; a number that is the whole first paragraph; the last number
+of the text. Its known limit: without any of the others the last number wins, so "18 (see Eq. 2)"
+gives 2. Of a sum such as `#### 9 * 2 = 18` the result counts. What is said to be the answer may be
+written as `1 234`, `1'234` or `1.234,50`. An earlier answer that the reply takes back ("my previous
+answer was 20, which is wrong") is none.
 """
 
 from __future__ import annotations
@@ -190,6 +190,12 @@ def _last(text: str) -> str | None:
     return None
 
 
+def _alone_before_the_rest(text: str) -> str | None:
+    """The number that a reply begins with, where it has the first paragraph for itself."""
+    head, blank, _ = text.lstrip().partition("\n\n")
+    return alone(_as_written_elsewhere(head)) if blank and len(head) <= _REACH else None
+
+
 def extract(question: Question, text: str) -> str | None:
     """The answer as a reduced fraction (`18`, `-3`, `3/4`); None if the reply holds no number."""
     text = _plain_latex(flatten(said(text)))
@@ -202,7 +208,7 @@ def extract(question: Question, text: str) -> str | None:
             return found
     if "<<" in text:
         text = re.sub(r"<<[^<>\n]*>>", "", text)
-    return _after_cue(text) or _last(text)
+    return _after_cue(text) or _alone_before_the_rest(text) or _last(text)
 
 
 def judge(item: Item, answer: str, text: str) -> Score:
