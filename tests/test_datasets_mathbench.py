@@ -144,6 +144,8 @@ def test_a_zip_is_read_where_it_lies(folder: Path, monkeypatch: pytest.MonkeyPat
         for path in sorted(folder.rglob("*.jsonl")):
             name = path.relative_to(folder).as_posix()
             archive.write(path, f"mathbench_v1/mathbench_v1/{name}")
+            archive.writestr(f"../{name}", "junk")
+            archive.writestr(f"/{name}", "junk")
             archive.writestr(f"__MACOSX/mathbench_v1/{name}", "junk")
             archive.writestr(f"mathbench_v1/{name.replace('/', '/._', 1)}", "junk")
     data = packed.getvalue()

@@ -208,6 +208,21 @@ MALFORMED: dict[str, tuple[str, str | bytes, str]] = {
     "NaN": ("a.jsonl", '{"question": "q", "answer": NaN}', "a.jsonl:1: not JSON: NaN is not"),
     "Infinity": ("a.json", '[{"question": "q",\n"answer": -Infinity}]', "-Infinity is not a value"),
     "nan in csv": ("a.csv", "question,answer\nq,4\nr,nan\n", "'nan' is not a number"),
+    "nan among numbers": (
+        "a.csv",
+        "question,answer\nq,4\nr,NaN\n",
+        "a.csv:3: answer: 'NaN' among numbers",
+    ),
+    "half a character": (
+        "a.jsonl",
+        '{"question": "\\ud83d", "answer": 4}',
+        "a.jsonl:1: not JSON: \\ud83d is half of a character",
+    ),
+    "half a character in a list": (
+        "a.json",
+        '[{"question": "q", "answer": ["x", "\\ude00"]}]',
+        "\\ude00 is half of a character",
+    ),
     "key twice": ("a.jsonl", '{"answer": 1, "answer": 2}', "the key 'answer' is there twice"),
     "broken line": ("a.jsonl", '{"question": "q", "answer": 4}\n{"quest', "a.jsonl:2: not JSON"),
     "line is a text": ("a.jsonl", '"q"', "a.jsonl:1: a text, not an object"),

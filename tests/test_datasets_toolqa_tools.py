@@ -64,6 +64,15 @@ def test_numbers_are_compared_as_numbers_and_texts_as_texts(tell: Tell) -> None:
     assert "no row" in tell("FilterDB[postal_code=8083]")
 
 
+@pytest.mark.parametrize("sign", ["==", " == "])
+def test_two_equal_signs_are_one(tell: Tell, sign: str) -> None:
+    once = tell("LoadDB[coffee]", "FilterDB[Date=2001-05-02]")
+    assert once == "1 row is kept."
+    assert tell("LoadDB[coffee]", f"FilterDB[Date{sign}2001-05-02]") == once
+    some = tell("LoadDB[coffee]", "FilterDB[Date!=2001-05-02]")
+    assert tell("LoadDB[coffee]", "FilterDB[Date<>2001-05-02]") == some != once
+
+
 def test_names_may_be_written_in_any_case_and_with_either_space(tell: Tell) -> None:
     tell("LoadDB[airbnb]", "FilterDB[ROOM_TYPE=private room, neighbourhood group!=Queens]")
     told = tell("GetValue[room type]")
@@ -124,6 +133,9 @@ def test_a_mistake_leaves_everything_as_it_was(tell: Tell) -> None:
         "SELECT 1; SELECT 2",
         "SELECT hex(zeroblob(100000000))",
         "VACUUM INTO 'x.sqlite'",
+        "SELECT printf('%.300000000c', 'x')",
+        "SELECT FORMAT('%.300000000c', 'x')",
+        "SELECT random()",
     ],
 )
 def test_sql_can_only_read(tell: Tell, ready: corpora.Corpora, query: str) -> None:
@@ -139,6 +151,15 @@ def test_sql_that_runs_on_is_stopped(tell: Tell, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(tables, "MOST_SECONDS", 0.05)
     endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT MAX(x) FROM n"
     assert "interrupted" in tell(f"SQLInterpreter[{endless}]")
+
+
+def test_sql_knows_columns_as_they_are_shown(tell: Tell) -> None:
+    query = "SQLInterpreter[SELECT `room type`, room_type FROM airbnb.airbnb_data LIMIT 1]"
+    assert tell("LoadDB[airbnb]", query) == "room_type: Private room, room_type: Private room"
+    # An unknown one is a mistake and not a text of its own.
+    assert "no such column" in tell("SQLInterpreter[SELECT `no such` FROM coffee.coffee_data]")
+    # Our own views may use what a query may not.
+    assert "price: $" in tell("SQLInterpreter[SELECT price FROM airbnb.airbnb_upstream LIMIT 1]")
 
 
 def test_sql_over_several_databases(tell: Tell) -> None:

@@ -389,6 +389,42 @@ def test_prepare(
     assert len(wire.mirror.seen) == n_asked
 
 
+def test_prepare_makes_what_the_tools_read_ready_too(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wire.mirror.files[place(corpora.ARCHIVE)] = coffee_zip()
+    questions = SHARED / "toolqa" / "questions" / "easy" / "coffee-easy.jsonl"
+    wire.mirror.files[place(toolqa.remote("easy/coffee"))] = questions.read_bytes()
+    settings = [f for key, value in COFFEE.items() for f in ("--option", f"{key}={value}")]
+    said = commanded(wire, "prepare", "toolqa", *settings, monkeypatch=monkeypatch, capsys=capsys)
+    assert said[0] == 0
+    assert said[1].endswith("toolqa: tools ready\n")
+    assert "5741 rows" in corpus.told(
+        tools(wire, offline=True), "LoadDB[coffee]", "FilterDB[Open>=0]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("scorer", "answer", "told"),
+    [("nemuric", "4", "numeric"), ("regex", "(a+)+", "can't be used")],
+)
+def test_show_refuses_what_could_not_be_judged(
+    scorer: str,
+    answer: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"question,answer,scorer\nq,{answer},{scorer}\n")
+    code, out, err = deltascale(
+        "datasets", "show", str(path), monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert (code, out) == (2, "")
+    assert told in err
+
+
 def test_prepare_tells_of_the_other_source_and_show_takes_it(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,7 @@ NAMES = ("Tracy Morgan", "SNL", "The Beatles")
         (TWO, "Answer: entailment", "true"),
         (TWO, "Answer: not_entailment", "false"),
         (TWO, "Answer: not entailed by the text", "false"),
-        (TWO, "Answer: not true", None),
+        (TWO, "Answer: not true", "false"),
         (TWO, "Answer: neither", None),
         (THREE, "Answer: neither", "neither"),
         (THREE, "Answer: Neutral", "neither"),

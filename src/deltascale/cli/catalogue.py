@@ -112,15 +112,19 @@ def _settings(options: tuple[str, ...]) -> dict[str, str]:
 @click.option("--items", type=int, help="How many items will be used.")
 @_option_option
 def prepare(name: str, items: int | None, options: tuple[str, ...]) -> None:
-    """Download a dataset into the cache, with size and checksum."""
+    """Download a dataset, and what its tools read, into the cache, with size and checksum."""
     from deltascale import datasets as known
     from deltascale.records import DatasetSpec
 
     spec = DatasetSpec(name, options=_settings(options))
-    loaded = known.load(spec, items=items, seed=0, cache=cache(environment()))
+    kept = cache(environment())
+    loaded = known.load(spec, items=items, seed=0, cache=kept)
     for warning in loaded.warnings:
         click.echo(warning, err=True)
-    click.echo(f"{name}: {len(loaded.items)} items ready of {loaded.n_available}; {loaded.source}")
+    told = f"{name}: {len(loaded.items)} items ready of {loaded.n_available}"
+    click.echo(f"{told}; {loaded.source}" if loaded.source else told)
+    if known.tools(spec, cache=kept) is not None:
+        click.echo(f"{name}: tools ready")
 
 
 @datasets.command()
@@ -131,6 +135,7 @@ def prepare(name: str, items: int | None, options: tuple[str, ...]) -> None:
 def show(name: str, items: int, scorer: str, options: tuple[str, ...]) -> None:
     """Print items as a model would see them, with their targets."""
     from deltascale import datasets as known
+    from deltascale import scorers
     from deltascale.records import DatasetSpec
     from deltascale.report import catalogue
 
@@ -138,7 +143,10 @@ def show(name: str, items: int, scorer: str, options: tuple[str, ...]) -> None:
     spec = DatasetSpec(name, options=settings)
     if path.suffix:
         spec = DatasetSpec(path.stem, file=name, scorer=scorer, options=settings)
-    catalogue.show_items(known.load(spec, items=items, seed=0, cache=cache(environment())))
+    loaded = known.load(spec, items=items, seed=0, cache=cache(environment()))
+    scorers.find(loaded.scorer)
+    scorers.check(loaded.scorer, loaded.items, where=name)
+    catalogue.show_items(loaded)
 
 
 @click.command()

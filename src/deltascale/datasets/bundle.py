@@ -41,7 +41,8 @@ def texts(path: Path, names: Sequence[str], *, where: str) -> dict[str, str]:
 
 
 def listing(path: Path) -> list[str]:
-    """The paths of the files in a folder or zip, without those that macOS adds to archives."""
+    """The paths of the files in a folder or zip, without those that macOS adds to archives and
+    those that would lie outside of it."""
     if path.is_dir():
         names = [entry.relative_to(path).as_posix() for entry in path.rglob("*") if entry.is_file()]
     else:
@@ -52,7 +53,8 @@ def listing(path: Path) -> list[str]:
 
 def _is_real(name: str) -> bool:
     parts = name.split("/")
-    return "__MACOSX" not in parts and not parts[-1].startswith("._")
+    leaves = name.startswith(("/", "\\")) or ".." in parts
+    return not leaves and "__MACOSX" not in parts and not parts[-1].startswith("._")
 
 
 def locate(places: Iterable[str], names: Sequence[str], *, where: str) -> dict[str, str]:

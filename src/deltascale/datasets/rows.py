@@ -176,6 +176,20 @@ def _once(pairs: list[tuple[str, Cell]]) -> dict[str, Cell]:
     return found
 
 
+def _whole(record: Cell) -> Cell:
+    """The record, if all of it can be written as UTF-8.
+
+    Raises:
+        ValueError: an escape names half of a character.
+    """
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
+        raise ValueError(f"{half[:6]} is half of a character") from error
+    return record
+
+
 def _decoder() -> json.JSONDecoder:
     return json.JSONDecoder(
         parse_float=str, parse_int=str, parse_constant=_no_constant, object_pairs_hook=_once
@@ -201,7 +215,7 @@ def _jsonl(text: str, file: str, problems: list[Problem]) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            record = decoder.decode(line)
+            record = _whole(decoder.decode(line))
         except (ValueError, RecursionError) as error:
             problems.append(Problem(file, number, "", f"not JSON: {_what(error)}"))
             continue
@@ -229,6 +243,7 @@ def _json(text: str, file: str) -> Iterator[Row]:
         line, begun = line + text.count("\n", begun, at), at
         try:
             record, at = decoder.raw_decode(text, at)
+            record = _whole(record)
         except (ValueError, RecursionError) as error:
             wrong = error.lineno if isinstance(error, json.JSONDecodeError) else line
             raise stop(f"not JSON: {_what(error)}", wrong) from error

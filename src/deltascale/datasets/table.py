@@ -114,7 +114,10 @@ def read(spec: DatasetSpec) -> Table:
     columns = _columns(every, spec.file)
     drafts = [_draft(row, columns, number, path.stem, problems) for number, row in enumerate(every)]
     _repeated_ids(drafts, problems)
-    scorer = spec.scorer or _own_scorer(every, columns, problems) or _fitting_scorer(drafts)
+    scorer = spec.scorer or _own_scorer(every, columns, problems)
+    if not scorer:
+        scorer = _fitting_scorer(drafts)
+        _missing_numbers(drafts, scorer, problems)
     problems.stop()
     targets = [_targets(draft, scorer, problems) for draft in drafts]
     problems.stop()
@@ -294,6 +297,16 @@ def _fitting_scorer(drafts: Sequence[_Draft]) -> str:
     if all(_NUMBER.fullmatch(answer) for draft in drafts for answer in draft.answers):
         return "numeric"
     return "exact"
+
+
+def _missing_numbers(drafts: Sequence[_Draft], scorer: str, problems: _Problems) -> None:
+    """Among numbers, `nan` is how programs write that there is no answer."""
+    missing = [draft for draft in drafts if "nan" in map(str.lower, draft.answers)]
+    rest = [draft for draft in drafts if draft not in missing]
+    if scorer == "exact" and rest and missing and _fitting_scorer(rest) == "numeric":
+        for draft in missing:
+            found = f"{draft.answers[0]!r} among numbers"
+            problems.add(draft.line, "answer", found, "write the answer or delete the line")
 
 
 def _targets(draft: _Draft, scorer: str, problems: _Problems) -> tuple[str, ...]:

@@ -44,7 +44,9 @@ __all__ = [
 STOPS = ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
 """Where a completion leaves its function. Source: Chen et al. 2021, arXiv 2107.03374."""
 
-_LANGUAGES = frozenset({"", "python", "python3", "py", "py3"})
+_LANGUAGES = frozenset({"", "python", "python3", "py", "py3", "ipython"})
+_TAG = re.compile(r"\{?\.?([\w+#]*)")
+"""The language of a fence, also where it is written `{.python}` or `python:solution.py`."""
 _MOST_CHARACTERS = 200_000
 _MOST_REPORTED = 300
 _PLUS_LIMITS = Limits(wall_s=60.0, cpu_s=60)
@@ -110,8 +112,9 @@ def _blocks(text: str) -> Iterator[tuple[str, str]]:
         if not fence:
             opening = _FENCE.match(bare)
             if opening and (opening["fence"][0] == "`" or not opening["before"]):
-                words = opening["tag"].split() or [""]
-                tag, fence, indent = words[0].lower(), opening["fence"], opening["indent"]
+                word = _TAG.match(opening["tag"].strip())
+                tag = word[1].lower() if word else ""
+                fence, indent = opening["fence"], opening["indent"]
                 lines = []
         elif _closes(bare, fence, indent):
             lines.append(bare.rstrip(fence[0]))
@@ -311,7 +314,7 @@ def scorer(backend: Backend | None = None) -> Scorer:
         told = f"{_told(verdict)}; plus: {_told(further)}"
         return Score(1.0, {"plus": float(further.passed)}, told)
 
-    return Scorer("code", 1, _extract, judge, blocking=True, metrics=METRICS)
+    return Scorer("code", 2, _extract, judge, blocking=True, metrics=METRICS)
 
 
 def run_examples(item: Item, code: str, *, backend: Backend | None = None) -> str:

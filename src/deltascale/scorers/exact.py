@@ -14,6 +14,8 @@ from deltascale.scorers.reply import boxed, cued, flatten, is_error_body, said
 __all__ = ["CONTAINS", "EXACT", "canonical", "extract", "final"]
 
 _MARKUP = re.compile(r"[*`]+|(?<!\w)_+|_+(?!\w)|\\(?:text|textbf|mathrm)\b")
+_FENCED = re.compile(r"\n[ \t]*(?:`{3,}|~{3,})[ \t]*\Z")
+_IN_NUMBER = re.compile(r"[0-9]\0[.,][0-9]|[0-9][.,]\0[0-9]|(?<![A-Za-z0-9])-\0\.?[0-9]")
 _EDGES = " \t\r\n.,;:!?\"'()[]{}<>$“”‘’«»。、「」"
 
 
@@ -32,7 +34,7 @@ def final(text: str) -> str | None:
         return stated
     if framed := boxed(text):
         return framed[-1]
-    return text.rpartition("\n")[2]
+    return _FENCED.sub("", text).rpartition("\n")[2]
 
 
 def extract(question: Question, text: str) -> str | None:
@@ -60,18 +62,20 @@ def _holds(reply: str, target: str) -> bool:
     start = reply.find(target)
     while start >= 0:
         end = start + len(target)
-        if not _joined(reply[start - 1 : start], target[0]) and not _joined(
-            target[-1], reply[end : end + 1]
-        ):
+        if not (_joined(reply[:start], target) or _joined(target, reply[end:])):
             return True
         start = reply.find(target, start + 1)
     return False
 
 
 def _joined(left: str, right: str) -> bool:
-    """Whether two neighbours belong to one word; scripts without spaces have no such words."""
-    return all(side.isalnum() and side < "\u2e80" for side in (left, right))
+    """Whether two neighbours belong to one word or number; scripts without spaces have no such
+    words."""
+    if all(side[:1].isalnum() and side[:1] < "\u2e80" for side in (left[-1:], right)):
+        return True
+    # 3 is no part of 3.5, 1,300 or -3
+    return bool(_IN_NUMBER.search(f"{left[-3:]}\0{right[:3]}"))
 
 
-EXACT = Scorer("exact", 1, extract, judge_exact)
-CONTAINS = Scorer("contains", 1, extract, judge_contains)
+EXACT = Scorer("exact", 2, extract, judge_exact)
+CONTAINS = Scorer("contains", 2, extract, judge_contains)

@@ -163,4 +163,4 @@ def _scores(means: Means) -> Mapping[tuple[str, str], Floats]:
 
 
 METRICS = Metrics(_terms, _scores)
-MATHBENCH = Scorer("mathbench", 2, extract, judge, counts=counts, metrics=METRICS)
+MATHBENCH = Scorer("mathbench", 3, extract, judge, counts=counts, metrics=METRICS)

@@ -44,10 +44,9 @@ def canonical(text: str) -> str:
     number = numeric.canonical(text)
     if number is not None:
         return number
-    text = _SPACING.sub(
-        " ", flatten(text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
-    )
-    text = " ".join(text.split())
+    text = flatten(text).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    while text != (text := _SPACING.sub(" ", " ".join(text.split()))):
+        pass
     while text != (text := text.strip(" $*.,;")):
         pass
     return numeric.canonical(text) or text
@@ -204,4 +203,4 @@ def _limit_memory() -> None:
 
 _COMPARER = Comparer()
 
-MATH = Scorer("math", 1, extract, judge, blocking=True)
+MATH = Scorer("math", 2, extract, judge, blocking=True)

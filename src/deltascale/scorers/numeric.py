@@ -1,8 +1,11 @@
 r"""Answers that are numbers: found in a reply by a cascade, compared as exact fractions.
 
 The cascade, first hit wins: the last `#### number`; the last `\boxed{number}`; the number after
-the last cue such as "the answer is"; the last number of the text. Its known limit: without any of
-the first three the last number wins, so "18 (see Eq. 2)" gives 2.
+the last cue such as "the answer is"; a number that is the whole first paragraph; the last number
+of the text. Its known limit: without any of the others the last number wins, so "18 (see Eq. 2)"
+gives 2. Of a sum such as `#### 9 * 2 = 18` the result counts. What is said to be the answer may be
+written as `1 234`, `1'234` or `1.234,50`. An earlier answer that the reply takes back ("my previous
+answer was 20, which is wrong") is none.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from deltascale.records import Item, Question, Score, Scorer
-from deltascale.scorers.reply import boxed, flatten, is_error_body, said
+from deltascale.scorers.reply import boxed, flatten, is_about_another, is_error_body, said
 
 __all__ = [
     "GSM8K",
@@ -81,18 +84,36 @@ def _plain_latex(text: str) -> str:
         return text
     text = _LATEX.sub(lambda found: "," if found[0] == "{,}" else "", text)
     text = _WRAPPED.sub(r" \1 ", text)
-    return _FRACTION.sub(lambda f: f" {f[1] or f[3]}/{f[2] or f[4]}", text)
+    return _FRACTION.sub(_plain_fraction, text)
+
+
+def _plain_fraction(found: re.Match[str]) -> str:
+    """`3/4`, after a blank where a whole number stands before it."""
+    after_digit = found.string[: found.start()].rstrip()[-1:].isdigit()
+    return f"{' ' * after_digit}{found[1] or found[3]}/{found[2] or found[4]}"
 
 
 # --- where it stands -----------------------------------------------------------------------------
 
-_HASHES = re.compile(rf"####[\s*_\\(\[:=]*({_TOKEN})(?!\s?[.):]\s+\S)")
+_HASHES = re.compile(rf"####[\s*_\\(\[:=]*({_TOKEN})(?!\s?[.):]\s+\S)([^\n#]*)")
+_SUM = re.compile(rf"(?:[-+*/×÷x().,0-9$€£¥\s]|\\times|\\cdot|\\div)*=[\s$*]*({_TOKEN})[\s$*.)]*")
+"""What follows the first number of a sum that ends with its result, `* 2 = 18`."""
 _CUE = re.compile(
     r"answers?\b[*_\"')\]]*"
-    r"(?:[^\n.:=0-9]{0,48}?(?:\b(?:is|are|be|was)\b|[:=])|(?=\s+[-$€£¥]?[0-9]))[\s*_:=$\\(\[]*"
-    r"|(?:答案|答)(?:是|为|應為|应为)?\s*[:=]?\s*",
+    r"(?:[^\n.:=0-9]{0,48}?(?:\b(?:is|are|be|was)\b|[:=])|(?=\s+[-$€£¥]?[0-9]))(?!\s+not\b)"
+    r"[\s*_:=$\\(\[]*|(?:答案|答)(?:是|为|應为|应为)?\s*[:=]?\s*",
     re.IGNORECASE,
 )
+_NAMED = re.compile(
+    rf"({_TOKEN})[^\n0-9]{{0,24}}\bis (?:the|my) (?:(?:final|correct) )*answer\b", re.IGNORECASE
+)
+_GROUPS = re.compile(
+    r"(?<![0-9.,'])[0-9]{1,3}(?:(?:'[0-9]{3})+|(?: [0-9]{3})+)(?![0-9'/]|,[0-9]{3})"
+)
+_DECIMAL_COMMA = re.compile(
+    r"(?<![0-9.,])([0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+),([0-9]{1,2})(?![0-9]|[,.][0-9])"
+)
+_NEGATIVE = re.compile(r"\s*(?:minus|negative)\s+(?=[$€£¥]?[0-9.])", re.IGNORECASE)
 _CUES, _REACH = 32, 1000
 _CLAUSE = re.compile(
     r"\n|[;!?]|\.(?=\s|$)|,\s+(?=[A-Za-z])|\b(?:since|because|where|when)\b"
@@ -106,9 +127,17 @@ def _tokens(text: str) -> list[str]:
 
 def _stated(text: str) -> str | None:
     """The number a short statement gives: after its last `=`, else the first one."""
+    text = _as_written_elsewhere(_NEGATIVE.sub("-", text, count=1))
     _, equals, result = text.rpartition("=")
     found = (_tokens(result) if equals else []) or _tokens(text)
     return found[0] if found else None
+
+
+def _as_written_elsewhere(text: str) -> str:
+    """`1 234`, `1'234` and `1.234,50` as `1234` and `1234.50`; only of what is said to be a number,
+    since in running text such may be two."""
+    text = _GROUPS.sub(lambda found: re.sub(r"[' ]", "", found[0]), text)
+    return _DECIMAL_COMMA.sub(lambda found: f"{found[1].replace('.', '')}.{found[2]}", text)
 
 
 def alone(text: str) -> str | None:
@@ -123,12 +152,15 @@ def alone(text: str) -> str | None:
 def strict(text: str) -> str | None:
     """The canonical number of the last `#### number`, None without one.
 
-    A heading such as `#### 2. Add them` is not an answer.
+    A heading such as `#### 2. Add them` is not an answer; of a sum it is the result.
     """
     if "####" not in text:
         return None
-    for token in reversed(_HASHES.findall(text)):
-        if (found := canonical(token)) is not None:
+    for token, rest in reversed(_HASHES.findall(text)):
+        result = _SUM.fullmatch(rest) if "=" in rest else None
+        line = result[1] if result else _as_written_elsewhere(token + rest)
+        written = _NUMBER.match(line)
+        if written and (found := canonical(written[0])) is not None:
             return found
     return None
 
@@ -136,12 +168,15 @@ def strict(text: str) -> str | None:
 def _after_cue(text: str) -> str | None:
     # Bounds keep a reply that repeats itself without end from taking quadratic time.
     for cue in reversed(deque(_CUE.finditer(text), maxlen=_CUES)):
+        if is_about_another(text, cue.start(), cue.end()):
+            continue
         rest = text[cue.end() : cue.end() + _REACH]
         clause = _CLAUSE.split(rest, maxsplit=1)[0]
         found = _stated(clause) or next(iter(_tokens(rest.partition("\n")[0])), None)
         if found is not None:
             return found
-    return None
+    named = next(iter(deque(_NAMED.finditer(text), maxlen=1)), None)
+    return canonical(named[1]) if named else None
 
 
 def _last(text: str) -> str | None:
@@ -153,6 +188,12 @@ def _last(text: str) -> str | None:
             return found[-1]
         end = start - 1
     return None
+
+
+def _alone_before_the_rest(text: str) -> str | None:
+    """The number that a reply begins with, where it has the first paragraph for itself."""
+    head, blank, _ = text.lstrip().partition("\n\n")
+    return alone(_as_written_elsewhere(head)) if blank and len(head) <= _REACH else None
 
 
 def extract(question: Question, text: str) -> str | None:
@@ -167,7 +208,7 @@ def extract(question: Question, text: str) -> str | None:
             return found
     if "<<" in text:
         text = re.sub(r"<<[^<>\n]*>>", "", text)
-    return _after_cue(text) or _last(text)
+    return _after_cue(text) or _alone_before_the_rest(text) or _last(text)
 
 
 def judge(item: Item, answer: str, text: str) -> Score:
@@ -225,5 +266,5 @@ def judge_gsm8k(item: Item, answer: str, text: str) -> Score:
     return Score(right, others)
 
 
-NUMERIC = Scorer("numeric", 1, extract, judge)
-GSM8K = Scorer("gsm8k", 1, extract, judge_gsm8k)
+NUMERIC = Scorer("numeric", 2, extract, judge)
+GSM8K = Scorer("gsm8k", 2, extract, judge_gsm8k)

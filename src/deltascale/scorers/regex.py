@@ -147,4 +147,4 @@ def wrong_target(target: str) -> str:
     return ""
 
 
-REGEX = Scorer("regex", 1, extract, judge)
+REGEX = Scorer("regex", 2, extract, judge)

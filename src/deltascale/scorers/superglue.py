@@ -21,7 +21,7 @@ from deltascale.records import COUNT, Item, Judged, Means, Metrics, Question, Sc
 from deltascale.scorers import choice
 from deltascale.scorers.benchmark import Floats, f1, whole_units
 from deltascale.scorers.exact import canonical
-from deltascale.scorers.reply import cued, flatten, is_error_body, said
+from deltascale.scorers.reply import boxed, cues, flatten, is_error_body, said
 
 __all__ = [
     "METRICS",
@@ -34,7 +34,13 @@ __all__ = [
 ]
 
 _SYNONYMS: Mapping[frozenset[str], Mapping[str, str]] = {
-    frozenset({"yes", "no"}): {"yes": "yes", "true": "yes", "no": "no", "false": "no"},
+    frozenset({"yes", "no"}): {
+        "yes": "yes",
+        "true": "yes",
+        "no": "no",
+        "false": "no",
+        "not true": "no",
+    },
     frozenset({"true", "false"}): {
         "true": "true",
         "yes": "true",
@@ -43,25 +49,40 @@ _SYNONYMS: Mapping[frozenset[str], Mapping[str, str]] = {
         "false": "false",
         "no": "false",
         "not entailment": "false",
-        "not_entailment": "false",
         "not entailed": "false",
+        "not true": "false",
     },
     frozenset({"true", "false", "neither"}): {
         "true": "true",
         "yes": "true",
         "entailment": "true",
+        "entailed": "true",
         "false": "false",
         "no": "false",
         "contradiction": "false",
+        "contradicted": "false",
         "neither": "neither",
+        "neither of the two": "neither",
         "neutral": "neither",
     },
 }
-_LEADING_NUMBERS = re.compile(
-    r"[\s*_(\[\"'`$]*(?:(?:options?|numbers?)\s+)?"
-    r"(\d{1,3}(?:(?:\s*(?:,\s*and|,|;|&|\band\b)\s*|\s+)\d{1,3})*)"
-    r"[\s*_)\]\"'`$.]*(?=$|[(\n]|\.\s|because\b|since\b)",
+_LEAD = re.compile(
+    r"(?:(?:still|definitely|clearly|certainly|therefore|thus|indeed|probably|likely"
+    r"|i(?:'d| would)? (?:say|think|believe)(?: that)?"
+    r"|it(?:'s| is)|(?:the|this|that)(?: statement)? is)\s+)+"
 )
+_LABEL = re.compile(r"(not[-_ ])?([a-z]+)(?!\s*(?:or\b|and\b|/)|\s+(?:one|doubt|matter)\b)")
+_ONE = r"[\s*_(\[{\"'`$#]*(\d{1,3})[*_)\]}\"'`$]*"
+_LEADING_NUMBERS = re.compile(
+    rf"[\s*_(\[{{\"'`$]*(?:(?:only|just|options?|numbers?)\s+)*"
+    rf"({_ONE}(?:(?:\s*(?:,\s*and\b|[,;&、]|\band\b|-|\bto\b)\s*|\s+){_ONE})*)"
+    r"(?:\s*only)?[\s*_)\]}\"'`$.]*(?=$|[(\n]|\.\s|because\b|since\b|(?:is|are)\s+(?:right|correct)\b)",
+    re.IGNORECASE,
+)
+_ITEM = re.compile(r"[\s*_-]*\(?\d{1,3}\b[^\n]*")
+_OTHER_NUMBER = re.compile(r"(?:[,;]|\band)\s*[(*]*\d{1,3}(?:[.)]|\s*\()")
+_NONE = re.compile(r"none(?:\s+of\s+.*)?|no option(?:s)?(?: is| are)?(?: right| correct)?")
+_ALL = re.compile(r"all(?:\s+(?:of\s+)?(?:them|the\s+options|options|the\s+above)\b.*)?")
 
 
 def extract(question: Question, text: str) -> str | None:
@@ -73,15 +94,16 @@ def extract(question: Question, text: str) -> str | None:
     if choices and choices[0].startswith("A. "):
         bare = tuple(option.partition(". ")[2] for option in choices)
         return choice.extract(replace(question, choices=bare), text)
-    stated = cued(text)
+    stated = boxed(text)[::-1] or list(cues(text))
     lines = [line for line in text.split("\n") if line.strip()]
-    likely = [lines[-1], lines[0]] if stated is None else [stated]
+    likely = stated or [lines[-1], lines[0]]
     if choices and choices[0].startswith("1. "):
-        return _first(_numbers(line, len(choices), whole=stated is None) for line in likely[:1])
+        places = stated or likely[:1]
+        return _first(_numbers(line, text, choices, whole=not stated) for line in places)
     synonyms = _SYNONYMS.get(frozenset(choices))
     if synonyms is not None:
-        return _first(_label(line, synonyms, whole=stated is None) for line in likely)
-    return _name(likely, choices, free=stated is not None)
+        return _first(_label(line, synonyms, whole=not stated) for line in likely)
+    return _name(likely, choices, free=bool(stated))
 
 
 def _first(found: Iterable[str | None]) -> str | None:
@@ -90,32 +112,84 @@ def _first(found: Iterable[str | None]) -> str | None:
 
 def _label(line: str, synonyms: Mapping[str, str], *, whole: bool) -> str | None:
     """The label that the line is; where a cue came before it, the label that it begins with."""
-    text = canonical(line)
+    text = canonical(line).lstrip("- ")
     if text in synonyms:
         return synonyms[text]
     if whole:
         return None
-    leading = re.match(r"(not[ _])?([a-z]+)", text)
-    if leading is None or f"{leading[1] or ''}{leading[2]}" not in synonyms:
+    leading = _LABEL.match(_LEAD.sub("", text, count=1))
+    if leading is None:
         return None
-    if re.match(r"\s*(?:or|and|/)\s*[a-z]", text[leading.end() :]):
-        return None  # a hedge
-    return synonyms[f"{leading[1] or ''}{leading[2]}"]
+    return synonyms.get(f"{'not ' if leading[1] else ''}{leading[2]}")
 
 
-def _numbers(line: str, n_options: int, *, whole: bool) -> str | None:
-    """The numbers that the line is; where a cue came before it, those that it begins with."""
-    if canonical(line) in {"none", "none of them", "none of the options"}:
+def _numbers(line: str, text: str, choices: Sequence[str], *, whole: bool) -> str | None:
+    """The numbers that the line is; where a cue came before it, those that it begins with.
+
+    Numbers may stand one a line, or each before the words of its option.
+    """
+    plain = canonical(line)
+    if _NONE.fullmatch(plain):
         return "0"
+    if _ALL.fullmatch(plain):
+        return ",".join(str(number) for number in range(1, len(choices) + 1))
+    if not whole and (below := _below(line, text)):
+        line = ", ".join(below)
+    if (listed := _spelled_out(canonical(line), choices)) is not None:
+        return listed
     leading = _LEADING_NUMBERS.match(line)
     if leading is None or (whole and leading.end() < len(line.rstrip())):
         return None
-    numbers = sorted({int(number) for number in re.findall(r"\d+", leading[1])})
+    if _OTHER_NUMBER.search(line, leading.end()):
+        return None  # there is more of the list than could be read
+    numbers = _counted(leading[1])
     if numbers == [0]:
         return "0"
-    if numbers[0] < 1 or numbers[-1] > n_options:
+    if numbers[0] < 1 or numbers[-1] > len(choices):
         return None
     return ",".join(map(str, numbers))
+
+
+def _counted(text: str) -> list[int]:
+    """The numbers of a list in which `1-3` stands for 1, 2 and 3."""
+    found: set[int] = set()
+    for first, last in re.findall(r"(\d+)(?:\s*(?:-|to)\s*(\d+))?", text):
+        found.update(range(int(first), int(last or first) + 1))
+    return sorted(found) or [0]
+
+
+def _below(line: str, text: str) -> list[str]:
+    """The numbers that stand one a line, of which the given line of the text is the first."""
+    if not _ITEM.fullmatch(line):
+        return []
+    _, _, after = text.rpartition(line)
+    found = [line.strip(" *_-")]
+    for following in after.split("\n")[1:]:
+        if not _ITEM.fullmatch(following):
+            break
+        found.append(following.strip(" *_-"))
+    return found if len(found) > 1 else []
+
+
+def _spelled_out(line: str, choices: Sequence[str]) -> str | None:
+    """The options that a line names by number and words, `1. red, 4. blue`; None if it holds
+    anything else."""
+    if not re.search(r"[a-z]", line):
+        return None
+    found, rest = [], line
+    for number, option in enumerate(choices, start=1):
+        words = re.escape(canonical(option.partition(". ")[2]))
+        form = re.compile(
+            rf"(?:^|(?<=[\s,;])){number}(?:[.):]\s*{words}|\s*\({words}\)?)(?=$|[.,;\s])"
+        )
+        if form.search(rest):
+            found.append(str(number))
+            rest = form.sub(" ", rest)
+    return (
+        ",".join(found)
+        if found and not re.search(r"[^\s.,;]", rest.replace(" and ", " "))
+        else None
+    )
 
 
 def _name(likely: Sequence[str], choices: Sequence[str], *, free: bool) -> str | None:
@@ -124,7 +198,14 @@ def _name(likely: Sequence[str], choices: Sequence[str], *, free: bool) -> str |
     for line in likely:
         if (form := normal(line)) in by_form:
             return by_form[form]
+        ends = [mark.start() for mark in _REMARK.finditer(line)] if free else []
+        for end in reversed(ends):
+            if (form := normal(line[:end])) in by_form:
+                return by_form[form]
     return (" ".join(likely[0].split()).strip(" *_`\"'.") or None) if free else None
+
+
+_REMARK = re.compile(r"\s*[,;(]|\s+-\s|\.\s|\s+(?:because|since)\b")
 
 
 def judge(item: Item, answer: str, text: str) -> Score:
@@ -266,4 +347,4 @@ def _scores(means: Means) -> Mapping[tuple[str, str], Floats]:
 
 
 METRICS = Metrics(_terms, _scores)
-SUPERGLUE = Scorer("superglue", 2, extract, judge, counts=counts, metrics=METRICS)
+SUPERGLUE = Scorer("superglue", 3, extract, judge, counts=counts, metrics=METRICS)

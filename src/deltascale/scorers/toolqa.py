@@ -37,12 +37,20 @@ _TOOLS = (
     "NodeCheck|EdgeCheck|SQLInterpreter|PythonInterpreter|Finish"
 )
 _ACTION = re.compile(
-    rf"^[\s>*_`#-]*(?:Action(?:\s*\d+)?\s*[*_]*:[\s*_`]*(?P<any>\w+)|(?P<known>{_TOOLS}))\s*\[",
-    re.MULTILINE,
+    rf"(?:^[\s>*_`#-]*(?:action(?:\s*\d+)?\s*[*_]*[:：][\s*_`]*(?P<any>\w+)|(?P<known>{_TOOLS}))"
+    rf"|\baction(?:\s*\d+)?\s*[*_]*[:：][\s*_`]*(?P<inline>{_TOOLS}))\s*\[",
+    re.MULTILINE | re.IGNORECASE,
 )
 _MOST_CHARACTERS = 4000
-_UNITS = re.compile(r"\b(?:usd|dollars?|minutes?|mins?|miles per minute|per night)\b", re.I)
-_CLOCK = re.compile(r"(\d{1,2}):(\d{2})\s*(?:([ap])\.?m\.?)?\.?", re.IGNORECASE)
+_UNITS = re.compile(
+    r"\b(?:usd|dollars?|minutes?|mins?|miles per minute|per night|miles?|papers?|people|persons?"
+    r"|authors?|collaborators?|citations?|flights?|times|days|reviews?|stars?|listings?|businesses)\b",
+    re.IGNORECASE,
+)
+_CLOCK = re.compile(
+    r"(\d{1,2}):(\d{2})\s*(?:([ap])\.?m\.?)?\.?|(\d{1,2})\s*([ap])\.?m\.?", re.IGNORECASE
+)
+_LABELLED = re.compile(r"\s*answer\s*[:=]", re.IGNORECASE)
 _KEPT = {".": "\ue000", ":": "\ue001", "/": "\ue002", "-": "\ue003"}
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -55,11 +63,16 @@ def finished(text: str) -> str | None:
         return None
     head = _ACTION.search(text)
     if head is not None:
-        return _bracket(text, head.end()) if (head["any"] or head["known"]) == "Finish" else None
+        held = _bracket(text, head.end()) if _is_last(head) else None
+        return held and (_LABELLED.sub("", held).strip() or None)
     if (stated := cued(text)) is not None:
         return stated.strip(" *_`") or None
     framed = boxed(text)
     return framed[-1] if framed else None
+
+
+def _is_last(head: re.Match[str]) -> bool:
+    return bool((head["any"] or head["known"] or head["inline"]).casefold() == "finish")
 
 
 def _bracket(text: str, start: int) -> str | None:
@@ -80,11 +93,11 @@ def canonical(text: str) -> str:
     if number is not None:
         return number
     clock = _CLOCK.fullmatch(flat)
-    if clock and int(clock[1]) < 24 and int(clock[2]) < 60:
-        hour = int(clock[1])
-        if clock[3]:
-            hour = hour % 12 + (12 if clock[3].lower() == "p" else 0)
-        return f"{hour:02d}:{clock[2]}"
+    if clock and int(clock[1] or clock[4]) < 24 and int(clock[2] or 0) < 60:
+        hour, half = int(clock[1] or clock[4]), clock[3] or clock[5]
+        if half:
+            hour = hour % 12 + (12 if half.lower() == "p" else 0)
+        return f"{hour:02d}:{clock[2] or '00'}"
     lower = re.sub(r"(?<=\d)[.:/-](?=\d)", lambda mark: _KEPT[mark[0]], flat.lower())
     words = re.sub(r"[^\w\ue000-\ue003]+", " ", lower).split()
     if len(words) > 1:
@@ -169,7 +182,7 @@ def _is_halted(item: Item, seen: Seen) -> bool:
     if item.question.tools:
         return bool(seen.tool_calls)
     head = _ACTION.search(said(seen.text))
-    return head is None or (head["any"] or head["known"]) != "Finish"
+    return head is None or not _is_last(head)
 
 
 def _terms(judged: Judged) -> Mapping[str, Floats]:
@@ -190,4 +203,4 @@ def _scores(means: Means) -> Mapping[tuple[str, str], Floats]:
 
 
 METRICS = Metrics(_terms, _scores, stratified=False)
-TOOLQA = Scorer("toolqa", 2, extract, judge, counts=counts, metrics=METRICS)
+TOOLQA = Scorer("toolqa", 3, extract, judge, counts=counts, metrics=METRICS)

@@ -137,10 +137,12 @@ NATIVE_FORMAT = (
     "written as: Answer: <answer>"
 )
 
+_NAMES = {name.casefold(): name for name in (*TOOLS, FINISH)}
 _ACTION = re.compile(
-    r"^[\s>*_`#-]*(?:Action(?:\s*\d+)?\s*[*_]*:[\s*_`]*(?P<any>\w+)"
-    rf"|(?P<known>{'|'.join([*TOOLS, FINISH])}))\s*\[",
-    re.MULTILINE,
+    r"(?:^[\s>*_`#-]*(?:action(?:\s*\d+)?\s*[*_]*[:：][\s*_`]*(?P<any>\w+)"
+    rf"|(?P<known>{'|'.join(_NAMES)}))"
+    rf"|\baction(?:\s*\d+)?\s*[*_]*[:：][\s*_`]*(?P<inline>{'|'.join(_NAMES)}))\s*\[",
+    re.MULTILINE | re.IGNORECASE,
 )
 _NEXT_STEP = re.compile(r"\n[\s>*_`#-]*(?:Observation|Thought|Action)(?:\s*\d+)?\s*[*_]*:")
 
@@ -195,7 +197,7 @@ class Action:
 
 
 def action(text: str) -> Action | None:
-    """The first action that a text takes, None if it takes none.
+    """The first action that a text takes, None if it takes none. A tool's name may be in any case.
 
     Brackets may hold brackets. Python code may run over lines; all else ends with its line, whether
     or not the bracket was closed.
@@ -203,7 +205,8 @@ def action(text: str) -> Action | None:
     head = _ACTION.search(text)
     if head is None:
         return None
-    name = head["any"] or head["known"]
+    said = head["any"] or head["known"] or head["inline"]
+    name = _NAMES.get(said.casefold(), said)
     following = _NEXT_STEP.search(text, head.end())
     stop = following.start() if following else len(text)
     if name != "PythonInterpreter":

@@ -31,7 +31,7 @@ _FUNCTIONS: Mapping[str, Callable[[list[Number]], Number]] = {
     "mean": statistics.fmean,
     "median": statistics.median,
     "min": min,
-    "round": lambda values: round(values[0], int(values[1])) if values[1:] else round(values[0]),
+    "round": lambda values: _rounded(*values),
     "sqrt": lambda values: math.sqrt(_one(values)),
     "std": statistics.stdev,
     "sum": sum,
@@ -99,6 +99,12 @@ def _called(name: str, parts: list[ast.expr]) -> Number:
     if not known:
         raise ValueError(f"{name} of nothing")
     return _bounded(_FUNCTIONS[name](known))
+
+
+def _rounded(value: Number, places: Number = 0, *_: Number) -> Number:
+    if abs(places) > _MOST_DIGITS:  # a power of ten with so many zeros would have to be made
+        raise ValueError("too many places")
+    return round(value, int(places)) if places else round(value)
 
 
 def _one(values: list[Number]) -> Number:

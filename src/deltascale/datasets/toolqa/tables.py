@@ -27,7 +27,7 @@ MOST_ROWS = 100
 MOST_CHARACTERS = 4000
 MOST_SECONDS = 20.0
 
-_OPERATOR = re.compile(r"\s*(>=|<=|!=|=|>|<)\s*")
+_OPERATOR = re.compile(r"\s*(>=|<=|!=|<>|==|=|>|<)\s*")
 _NUMBER = re.compile(r"[-+]?\$?-?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]+)?")
 
 
@@ -169,6 +169,10 @@ def _shown(value: object) -> str:
 # --- SQL -----------------------------------------------------------------------------------------
 
 _ALLOWED = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION})
+_REFUSED = frozenset({"printf", "format", "load_extension", "random", "randomblob"})
+"""Functions that run long without a chance to stop them, load code, or give each time another
+value. Our own views may use them."""
+_QUOTED = re.compile(r"`([^`\n]*)`")
 _RECURSIVE = 33
 """SQLite's code for a recursive query, which Python does not name."""
 
@@ -198,13 +202,17 @@ def query(text: str, files: Mapping[str, Path]) -> str:
         connection.close()
 
 
-def _authorize(action: int, *_: object) -> int:
+def _authorize(action: int, _: object, function: str | None, __: object, view: object) -> int:
     allowed = action in _ALLOWED or action == _RECURSIVE
+    if action == sqlite3.SQLITE_FUNCTION and view is None:
+        allowed = str(function).casefold() not in _REFUSED
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
 def _rows(connection: sqlite3.Connection, text: str) -> Iterator[str]:
-    cursor = connection.execute(text.strip().rstrip(";").replace("`", '"'))
+    # A column's name as it is shown; in double quotes an unknown one would be taken for a text.
+    plain = _QUOTED.sub(lambda name: name[0].replace(" ", "_"), text)
+    cursor = connection.execute(plain.strip().rstrip(";"))
     names = [column[0] for column in cursor.description or ()]
     n_characters = 0
     for number, row in enumerate(cursor):
