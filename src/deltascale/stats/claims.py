@@ -40,9 +40,9 @@ CautionCode: TypeAlias = Literal[
 ]
 
 _TEXT: dict[CautionCode, str] = {
-    "no_fit": "{value:g} models: nothing is fitted below {limit:g}",
+    "no_fit": "nothing is fitted to fewer than {limit:g} models, here {value:g}",
     "few_models": (
-        "{value:g} models: below {limit:g} no three-parameter family, no hierarchical bootstrap, "
+        "fewer than {limit:g} models, here {value:g}: no three-parameter family, no hierarchical bootstrap, "
         "and no talk of a law"
     ),
     "narrow_range": "sizes span {value:.2f} decades, fewer than {limit:g}",
