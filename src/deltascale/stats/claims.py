@@ -40,9 +40,9 @@ CautionCode: TypeAlias = Literal[
 ]
 
 _TEXT: dict[CautionCode, str] = {
-    "no_fit": "nothing is fitted to fewer than {limit:g} models, here {value:g}",
+    "no_fit": "{value:g} models: nothing is fitted below {limit:g}",
     "few_models": (
-        "fewer than {limit:g} models, here {value:g}: no three-parameter family, no hierarchical bootstrap, "
+        "{value:g} models: below {limit:g} no three-parameter family, no hierarchical bootstrap, "
         "and no talk of a law"
     ),
     "narrow_range": "sizes span {value:.2f} decades, fewer than {limit:g}",
@@ -70,7 +70,8 @@ class Caution:
 
     @property
     def text(self) -> str:
-        return _TEXT[self.code].format(value=self.value, limit=self.limit)
+        text = _TEXT[self.code].format(value=self.value, limit=self.limit)
+        return text.replace("1 models", "1 model") if text.startswith("1 models") else text
 
 
 @dataclass(frozen=True, slots=True)
