@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace as changed
 
 from deltascale import analysis, frame, ledger
 from deltascale.analysis import Caveat, Results, Settings
@@ -196,3 +197,24 @@ def test_a_worth_must_be_dollars(gains: pages.Made, worth: str) -> None:
     done = CliRunner().invoke(cli, options)
     assert isinstance(done.exception, Mistake)
     assert "--value-of-a-correct-answer" in str(done.exception)
+
+
+@pytest.mark.parametrize("cheaper", [False, True])
+def test_beating_a_cheaper_vote_is_no_advice_against_voting(
+    gains: pages.Made, cheaper: bool
+) -> None:
+    note = "a cheaper control" if cheaper else ""
+    quantity = "accuracy_less_vote_of_equal_cost"
+    contrasts = tuple(
+        replace(one, estimate=changed(one.estimate, value=0.2, note=note), p_adjusted=0.001)
+        if one.quantity == quantity else one
+        for one in gains.results.contrasts
+    )  # fmt: skip
+    results = replace(gains.results, contrasts=contrasts)
+    (vote,) = [one for one in guidelines.guidelines(results) if "majority vote" in one.question]
+    assert bool(vote.sentence) != cheaper
+    assert any("the vote is the cheaper one" in line for line in vote.evidence) == cheaper
+    lines = [line for case in advice.advise(results) for line in case.because]
+    assert any("which costs less" in line for line in lines) == cheaper
+    assert any("which costs no more" in line for line in lines) != cheaper
+    assert not any("costs as much" in line for line in lines)

@@ -221,3 +221,18 @@ def test_what_examples_find_is_said_only_where_they_chose(how: dict[str, float])
     found = example_gate("tests", **how)  # type: ignore[arg-type]
     assert "examples_gate" not in {one.code for one in found.warnings}
     assert {one.gate for one in found.cells} == {""}
+
+
+# --- replies without an answer -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("unanswered", "warned"), [(0, False), (5, False), (7, True), (60, True)])
+def test_over_a_tenth_of_replies_without_an_answer_is_a_warning(
+    unanswered: int, warned: bool
+) -> None:
+    found, _ = guesses(0, unanswered=unanswered, known=0)
+    said = [one for one in found.warnings if one.code == "no_answer"]
+    assert bool(said) == warned
+    for one in said:
+        assert one.text.startswith(f"{unanswered} of 60 first replies ({unanswered} no answer) and")
+        assert "0 of 60 last replies hold no answer and count as wrong" in one.text

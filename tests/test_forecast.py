@@ -62,6 +62,14 @@ def test_what_is_on_record_is_free(tmp_path: Path) -> None:
     assert found[0].n_on_record == bought
 
 
+def test_what_is_on_record_is_counted_once(tmp_path: Path) -> None:
+    plan = worlds.plan([worlds.model()], names=NAMES)
+    bought = worlds.run(plan, tmp_path / "ledger.db", call=worlds.reply).n_calls
+    with ledger.read(tmp_path / "ledger.db") as book:
+        found = forecast(plan, book)
+    assert sum(one.n_on_record for one in found) == bought, "shared calls were bought once"
+
+
 def test_a_protocol_that_shares_its_calls_costs_nothing_more() -> None:
     plan = worlds.plan([worlds.model()], names=("resample", "vote"))
     by_protocol = {one.cell.protocol: one for one in forecast(plan)}

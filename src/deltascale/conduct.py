@@ -25,10 +25,12 @@ from deltascale.forecast import Forecast, forecast
 from deltascale.ledger import Ledger, Status
 from deltascale.plan import Plan
 from deltascale.records import ModelSpec, Sample, Study, UseTool, digest
+from deltascale.report.wording import visible
 from deltascale.sandbox import Backend, choose_backend
 
 __all__ = ["LEDGER", "STUDY", "estimate", "prepare", "run", "status"]
 
+_MESSAGE = 160
 LEDGER = "ledger.db"
 STUDY = "study.yaml"
 
@@ -228,7 +230,7 @@ def _refuse_missing_keys(study: Study, environ: Mapping[str, str]) -> None:
 def _raise_for(progress: Progress, directory: Path) -> None:
     n_total, n_done = sum(progress.total.values()), sum(progress.done.values())
     n_missing = n_total - n_done + sum(progress.missing.values())
-    spent = f"${progress.spent_nusd / 1e9:.2f} spent"
+    spent = f"${progress.spent_nusd / 1e9:.4f} spent"
     if progress.interrupted:
         raise Interrupted(
             f"stopped with {n_done} of {n_total} samples done, {spent}; nothing paid for is lost",
@@ -242,11 +244,24 @@ def _raise_for(progress: Progress, directory: Path) -> None:
             remedy="raise it with --budget to go on from here",
         )
     if n_missing:
+        are = "is" if n_missing == 1 else "are"
         raise SamplesMissing(
-            f"{n_missing} of {n_total} samples are missing because their calls failed, {spent}",
+            f"{n_missing} of {n_total} samples {are} missing because calls failed"
+            f"{_commonest_failure(directory)}, {spent}",
             where=str(directory),
             remedy="run the same command again to ask for them, or see `deltascale status`",
         )
+
+
+def _commonest_failure(directory: Path) -> str:
+    with ledger.read(directory / LEDGER) as book:
+        failures = book.status().failures
+    if not failures:
+        return ""
+    model, _, failure = max(failures, key=lambda row: row[1])
+    kind, message = failure.kind.replace("_", " "), visible(failure.message)
+    said = message if len(message) <= _MESSAGE else f"{message[: _MESSAGE - 1]}…"
+    return f" (mostly of {model}, {kind}: {said})"
 
 
 def estimate(

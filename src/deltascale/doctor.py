@@ -12,8 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 from deltascale import __version__, catalog, providers, study
 from deltascale.datasets import Cache
+from deltascale.errors import Mistake
 
-__all__ = ["check_models", "examine"]
+__all__ = ["GOOD", "check_models", "examine"]
+
+GOOD = "good"
 
 _EXTRAS = {
     "carbon": ("ecologits", "energy and emissions"),
@@ -57,7 +60,7 @@ def check_models(ids: Sequence[str], environ: Mapping[str, str]) -> list[dict[st
     """Ask each provider whether key and model are good; at most one tiny call a model.
 
     `ids` empty: every model of the catalogue that is served and whose key is set.
-    Raises CatalogMistake for an unknown id.
+    Raises CatalogMistake for an unknown id, and Mistake where no key is set and no id given.
     """
     today = date.today()  # noqa: DTZ011 - the user's day
     known = [catalog.lookup(one) for one in ids] or [
@@ -67,6 +70,11 @@ def check_models(ids: Sequence[str], environ: Mapping[str, str]) -> list[dict[st
         and environ.get(_KEY_BY_PROVIDER[model.provider])
         and (model.retired is None or model.retired > today)
     ]
+    if not known:
+        raise Mistake(
+            "no key is set, so there is nobody to ask",
+            remedy=f"set {' or '.join(_KEY_BY_PROVIDER.values())}, or name a model with --model",
+        )
     return asyncio.run(_checked([model.id for model in known], environ))
 
 
@@ -79,6 +87,6 @@ async def _checked(ids: Sequence[str], environ: Mapping[str, str]) -> list[dict[
             on=date.today(),  # noqa: DTZ011 - the user's day
         )
         failure = await providers.check(made.models[0], environ=environ)
-        found = "good" if failure is None else failure.kind.replace("_", " ")
+        found = GOOD if failure is None else failure.kind.replace("_", " ")
         rows.append({"what": one, "found": found, "remedy": failure.message if failure else ""})
     return rows

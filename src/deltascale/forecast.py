@@ -57,8 +57,8 @@ _TOKENS_PER_S = 60.0
 class Forecast:
     """What one cell still needs, in each scenario of `SCENARIOS`.
 
-    A call that an earlier cell of the same model also makes is counted there. `n_on_record` are
-    the calls that need not be made because the ledger has them.
+    A call that an earlier cell of the same model also makes is counted there, whether it is still
+    to be made or need not be (`n_on_record`) because the ledger has it.
     """
 
     cell: Cell
@@ -215,7 +215,8 @@ class _Pretended:
         key = request.key
         on_record = self._ledger.reply(key) if self._ledger else None
         if on_record is not None:
-            self.count.n_on_record += 1
+            self.count.n_on_record += key not in self._seen
+            self._seen.add(key)
             return on_record
         limit = request.params.max_tokens
         output_tokens = {

@@ -6,6 +6,7 @@ One thread writes (see `writer`). Readers use their own connection and may look 
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 import zlib
@@ -25,7 +26,7 @@ from deltascale.writer import Packed, Writer
 
 __all__ = [
     "LOST", "MIGRATIONS", "SCHEMA_VERSION", "Call", "Ledger", "Listed", "Planned", "Spent",
-    "Status", "migrate", "read", "write",
+    "Status", "connect_to_read", "migrate", "read", "write",
 ]  # fmt: skip
 
 SCHEMA_VERSION = 2
@@ -424,9 +425,7 @@ def read(path: Path) -> Iterator[Ledger]:
     Raises LedgerMistake where it is absent, not a ledger, or of another schema version.
     """
     if not path.is_file():
-        raise LedgerMistake(
-            "there is no ledger here", where=str(path), remedy="run the study first"
-        )
+        raise LedgerMistake("there is no ledger", where=str(path), remedy="run the study first")
     with TemporaryDirectory(prefix="deltascale-") as folder, _current(path, folder) as connection:
         connection.execute("PRAGMA query_only=1")
         yield Ledger(path, connection, None)
@@ -435,7 +434,7 @@ def read(path: Path) -> Iterator[Ledger]:
 @contextmanager
 def _current(path: Path, folder: str) -> Iterator[sqlite3.Connection]:
     """The ledger, or a copy of it in the folder that is brought to the current schema."""
-    with closing(_connect(path)) as connection:
+    with closing(connect_to_read(path)) as connection:
         if _version(path, connection) == SCHEMA_VERSION:
             yield connection
             return
@@ -450,7 +449,7 @@ def migrate(path: Path, copy: Path) -> None:
 
     Raises LedgerMistake where it is no ledger, newer, or does not end at the current schema.
     """
-    with closing(_connect(path)) as source, closing(_connect(copy)) as target:
+    with closing(connect_to_read(path)) as source, closing(_connect(copy)) as target:
         version = _version(path, source)
         source.backup(target)
         for older in range(version, SCHEMA_VERSION):
@@ -509,8 +508,11 @@ def write(path: Path) -> Iterator[Ledger]:
     try:
         _replace_older(path)
         with closing(_connect(path)) as connection:
-            _create_or_check(path, connection)
-            _lose_open_calls(connection)
+            try:
+                _create_or_check(path, connection)
+                _lose_open_calls(connection)
+            except sqlite3.OperationalError as error:
+                raise _unusable(path, error) from None
             writer = Writer(path, _connect)
             try:
                 yield Ledger(path, connection, writer)
@@ -522,6 +524,14 @@ def write(path: Path) -> Iterator[Ledger]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Where the folder can't be written nobody adds to the file, so it needs no log beside it."""
+    if os.access(path.parent, os.W_OK) or path.with_name(f"{path.name}-wal").exists():
+        return _connect(path)
+    uri = f"{path.absolute().as_uri()}?immutable=1"
+    return sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
 
 
 def _create_or_check(path: Path, connection: sqlite3.Connection) -> None:
@@ -557,6 +567,11 @@ def _turn(columns: Sequence[Any]) -> Turn:
     return Turn(number, outcome, answer, score, _others.decode(others), *rest)
 
 
+def _unusable(path: Path, error: sqlite3.OperationalError) -> LedgerMistake:
+    remedy = "see that its disk has room and who may write in its folder: what was kept is safe"
+    return LedgerMistake(f"the ledger can't be used ({error})", where=str(path), remedy=remedy)
+
+
 def _version(path: Path, connection: sqlite3.Connection) -> int:
     """The ledger's schema: the current one, or an older one that can be migrated.
 
@@ -565,10 +580,11 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
     try:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        raise _unusable(path, error) from None
     except sqlite3.DatabaseError as error:
-        raise LedgerMistake(
-            f"this is not a ledger ({error})", where=str(path), remedy="choose another --out"
-        ) from None
+        what = f"this is not a ledger ({error})"
+        raise LedgerMistake(what, where=str(path), remedy="choose another --out") from None
     if application != _APPLICATION_ID:
         raise LedgerMistake(
             "this is a database, but not a ledger", where=str(path), remedy="choose another --out"

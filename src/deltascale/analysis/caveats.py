@@ -23,6 +23,8 @@ _STEP_ALPHA = 0.001
 _CHANCE_ALPHA = 0.001
 _ENOUGH = 10
 _MISSING = 0.02
+_UNREAD_SHARE = 0.1
+_UNREAD_OUTCOMES = ("no_answer", "truncated", "refused", "filtered")
 
 
 def caveats(
@@ -89,6 +91,7 @@ def _of_cell(arm: Arm, cell: CellResult) -> Iterator[Caveat]:
             "not what the model finds by itself",
         )  # fmt: skip
     yield from _of_missing(arm, cell, about)
+    yield from _of_unread(cell, about)
     if cell.first.value is not None and near_ceiling(cell.first.value):
         left = 100 * (1 - cell.first.value)
         yield Caveat(2, "ceiling", about, f"only {left:.1f} points are left to win")
@@ -140,6 +143,24 @@ def _of_missing(arm: Arm, cell: CellResult, about: str) -> Iterator[Caveat]:
                 f"and {100 * found.missing_after_wrong:.1f} % of wrong first ones "
                 f"(p = {found.p_value:.2g})",
             )  # fmt: skip
+
+
+def _of_unread(cell: CellResult, about: str) -> Iterator[Caveat]:
+    """Replies without an answer count as wrong, so a change in their share moves delta."""
+    parts, shares = [], []
+    for name, outcomes in (("first", cell.n_by_outcome_first), ("last", cell.n_by_outcome_last)):
+        unread = {kind: outcomes.get(kind, 0) for kind in _UNREAD_OUTCOMES}
+        n = sum(unread.values()) + outcomes.get("ok", 0)
+        shares.append(sum(unread.values()) / n if n else 0.0)
+        kinds = ", ".join(f"{k} {kind.replace('_', ' ')}" for kind, k in unread.items() if k)
+        parts.append(
+            f"{sum(unread.values())} of {n} {name} replies" + (f" ({kinds})" * bool(kinds))
+        )
+    if max(shares) > _UNREAD_SHARE:
+        yield Caveat(
+            1, "no_answer", about,
+            f"{' and '.join(parts)} hold no answer and count as wrong: {_UNREAD}",
+        )  # fmt: skip
 
 
 def _of_replies(arm: Arm, about: str) -> Iterator[Caveat]:
@@ -276,7 +297,8 @@ def _of_study(found: Sequence[Arm], settings: Settings) -> Iterator[Caveat]:
     )
     if hidden:
         how = "as intervals only" if settings.estimated_sizes else "left out of every fit"
-        text = f"{len(hidden)} models of unpublished size, {how}: {', '.join(hidden)}"
+        models = "model" if len(hidden) == 1 else "models"
+        text = f"{len(hidden)} {models} of unpublished size, {how}: {', '.join(hidden)}"
         yield Caveat(1, "unpublished_sizes", "", text)
     if found and not np.any([arm.known.any() for arm in found]):
         yield Caveat(0, "nothing_known", "", "no cell has a complete pair of answers")

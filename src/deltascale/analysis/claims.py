@@ -117,10 +117,10 @@ def _cost(contrasts: Sequence[Finding]) -> str:
     sure = [one for one in rows if one.p_adjusted is not None and one.p_adjusted < ALPHA]
     more = sum((one.estimate.value or 0.0) > 0 for one in sure)
     weaker = sum(bool(one.estimate.note) for one in rows)
-    note = f"; in {weaker} the vote is a cheaper one" if weaker else ""
+    note = f"; in {weaker} the vote costs less: too few draws on record" if weaker else ""
     return (
-        f"beats a vote of equal cost in {more} and loses to it in {len(sure) - more} of "
-        f"{len(rows)} cells{note}"
+        f"beats a vote that costs no more in {more} and loses to it in {len(sure) - more} of "
+        f"{len(rows)} cell{'s' * (len(rows) != 1)}{note}"
     )
 
 

@@ -137,7 +137,8 @@ def cannot_see(
         )
         lines.append(
             f"{dataset}: {items} items see {seen} in a cell; {100 * looked_for:g} points need "
-            f"{math.ceil(needed)} ({100 * flips:g} % of answers flipping, power {asked.power:.0%})"
+            f"{math.ceil(needed)} (where {100 * flips:g} % of answers flip; power "
+            f"{100 * asked.power:g} %)"
         )
     return tuple(lines)
 
@@ -176,7 +177,7 @@ def _rows(p_fixed: float, p_broken: float, design: Design) -> Iterator[PowerRow]
     )
     yield PowerRow(
         "items_until_only_models_help", _finite(beyond), "items",
-        note=f"models scattering by {100 * design.tau:g} points about any law")  # fmt: skip
+        note=f"where models scatter by {100 * design.tau:g} pp about any law")  # fmt: skip
 
 
 def _least(items: int, flips: float, design: Design) -> float | None:

@@ -144,6 +144,12 @@ def read(directory: Path) -> Lock | None:
         found = msgspec.json.decode(path.read_bytes(), type=Lock)
     except FileNotFoundError:
         return None
+    except NotADirectoryError:
+        raise Mistake(
+            "a study lies in a directory, and this is a file or in one",
+            where=str(directory),
+            remedy="name a directory",
+        ) from None
     except (OSError, msgspec.MsgspecError) as error:
         raise Mistake(
             f"the lock can't be read ({error})",

@@ -72,7 +72,7 @@ def copy(source: Path, target: Path, rules: Rules) -> None:
         if _schema(source) != ledger.SCHEMA_VERSION:
             current = Path(folder) / "ledger.db"
             ledger.migrate(source, current)
-        with closing(_open(current)) as old, closing(_open(target)) as new:
+        with closing(ledger.connect_to_read(current)) as old, closing(_open(target)) as new:
             new.execute("PRAGMA journal_mode=DELETE")
             new.execute("PRAGMA synchronous=OFF")
             new.execute("CREATE TEMP TABLE renamed(old TEXT PRIMARY KEY, new TEXT) WITHOUT ROWID")
@@ -284,7 +284,7 @@ def _renamed(new: sqlite3.Connection, key: str) -> str:
 
 
 def _schema(path: Path) -> int:
-    with closing(_open(path)) as connection:
+    with closing(ledger.connect_to_read(path)) as connection:
         return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 

@@ -267,7 +267,8 @@ class _Pack:
         elif again.n_samples:
             text = (
                 f"{again.n_samples} of {n_planned} planned samples, {again.n_turns} turns and "
-                f"{again.n_calls} calls had again: same prompts, answers, scores and costs"
+                f"{again.n_calls} calls (a shared one in each of its samples) had again: "
+                "same prompts, answers, scores and costs"
             )
             if again.n_failed:
                 text += f"; {again.n_failed} of them are on record as failed"

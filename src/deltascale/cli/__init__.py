@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import sys
 
@@ -14,8 +16,14 @@ from deltascale.errors import Stop
 __all__ = ["cli", "main"]
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
 def main() -> None:
     """The entry point: every end of a command becomes its exit code and at most one message."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows `?`
     try:
         cli.main(standalone_mode=False)
     except Stop as stop:
@@ -32,6 +40,21 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        # A file or a full disk is the user's to mend. What names no file is ours, and stays loud.
+        if error.filename is None and error.errno not in _NO_ROOM:
+            raise
+        place = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(f"{place}{error.strerror}; {_remedy(error)}", err=True)
+        sys.exit(2)
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in _NO_ROOM:
+        return "make room on the disk, then run the same command again"
+    if error.errno == errno.ENOENT:
+        return "check the path, and make its folder"
+    return "name another place, or change who may write there"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

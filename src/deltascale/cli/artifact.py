@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from deltascale.cli.options import (
 from deltascale.errors import Mistake
 
 __all__ = ["diff", "export", "pack", "verify"]
+
+_FEW = 2
 
 
 @click.command()
@@ -42,8 +45,7 @@ def pack(directory: Path, target: Path, **options: Any) -> None:
         _show_report(report)
     for kind, count in manifest.replaced.items():
         click.echo(f"replaced    {count} of the kind {kind}")
-    for line in manifest.left_out:
-        click.echo(f"left out    {line}")
+    _show_left_out(manifest.left_out)
     size = target.stat().st_size / 1e6
     click.echo(f"{target}: {len(manifest.members)} files, {size:.1f} MB")
 
@@ -119,6 +121,18 @@ def export(directory: Path, to: Any, place: Path | None, without_text: bool) -> 
         text=not without_text,
     ):
         click.echo(f"{path}: {n:,} {'samples' if to == 'inspect' else 'rows'}")
+
+
+def _show_left_out(lines: Iterable[str]) -> None:
+    """What is not in the pack, by reason; the manifest names every file."""
+    names_by_reason: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, reason = line.rpartition(": ")
+        names_by_reason.setdefault(reason, []).append(name)
+    for reason, names in names_by_reason.items():
+        more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+        said = f"{', '.join(names[:_FEW])}{more}: {reason}" if any(names) else reason
+        click.echo(f"left out    {said}")
 
 
 def _show_report(report: Any) -> None:

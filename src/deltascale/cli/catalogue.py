@@ -20,7 +20,7 @@ __all__ = ["datasets", "doctor", "models", "prepare", "pull", "show"]
 
 @click.group(invoke_without_command=True)
 @click.option("--check", is_flag=True, help="Ask each provider whether key and model are good.")
-@click.option("--model", "asked", multiple=True, help="With --check: only these; repeatable.")
+@click.option("--model", "asked", multiple=True, help="Only these; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Retired models too.")
 @click.option(
     "--document",
@@ -53,9 +53,12 @@ def models(
         if as_json:
             print_json(checked)
         else:
-            catalogue.show_doctor(checked)
+            catalogue.show_findings("models", checked)
+        bad = [row["what"] for row in checked if row["found"] != doctor.GOOD]
+        if bad:
+            raise Mistake(f"not usable: {', '.join(bad)}", remedy="see the remedies above")
         return
-    rows = catalogue.model_rows(every=every)
+    rows = catalogue.model_rows(every=every, only=asked)
     if as_json:
         print_json(rows)
     else:
@@ -160,7 +163,7 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    catalogue.show_doctor(rows)
+    catalogue.show_findings("doctor", rows)
 
 
 def _document(directory: Path, *, as_json: bool) -> None:

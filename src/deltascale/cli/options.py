@@ -46,9 +46,13 @@ def study_options(command: Any) -> Any:  # click's decorators are untyped
             click.option("--model", "models", multiple=True, help="provider/name; repeatable."),
             click.option("--base-url", help="An OpenAI-compatible server for the models."),
             click.option("--price", help="0, or USD per million tokens: INPUT/OUTPUT."),
-            click.option("--dataset", "datasets", multiple=True, help="A name or a file."),
+            click.option(
+                "--dataset", "datasets", multiple=True, help="A name or a file; repeatable."
+            ),
             click.option("--scorer", help="How a file's answers are judged: numeric, choice, …"),
-            click.option("--protocol", "protocols", multiple=True, help="review, vote, …"),
+            click.option(
+                "--protocol", "protocols", multiple=True, help="review, vote, …; repeatable."
+            ),
             click.option("--turns", type=int, help="Scored answers per sample, the first too."),
             click.option("--temperature", type=float, multiple=True, help="Repeatable: a factor."),
             click.option("--epochs", type=int, help="Independent repetitions of every sample."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,10 @@ def _power_rows(pilot: Path | None, options: dict[str, Any]) -> Any:
             "the flips are not known",
             remedy="give --fixed and --broken, or --delta and --flips, or a pilot's directory",
         )
+    numbers = {"power": options["wanted"], **{k: options[k] for k in ("deff", "scatter")}, **shares}
+    for name, value in numbers.items():
+        if value is not None and not math.isfinite(value):
+            raise Mistake(f"--{name}: {value} is not a number", remedy="write digits, such as 4.5")
     for name, low, high in (("wanted", 0, 100), ("alpha", 0, 100)):
         if not low < options[name] < high:
             option = {"wanted": "power"}.get(name, name)

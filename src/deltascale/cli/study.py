@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deltascale.carbon import Footprint
     from deltascale.forecast import Forecast
     from deltascale.records import Study
+    from deltascale.report.wording import Row
 
 __all__ = ["demo", "estimate", "init", "run", "status"]
 
@@ -81,19 +82,20 @@ def estimate(
         check_zone(zone)
     environ = environment(study_file)
     totals: list[tuple[str, float, float, float]] = []
+    rows: list[Row] = []
     for n_items in items or (None,):
         whole, parts = _study(study_file, n_items, options)
         out = options["out"] or RUNS / whole.name
         for part in parts:
             plan, forecasts = conduct.estimate(part, out, cache=cache(environ), environ=environ)
+            warn(part, plan.loaded)
+            name = _part_name(whole, part, n_items)
             used = _footprints(part, forecasts, zone)
             if as_json:
-                print_json(list(tables.forecast_rows(forecasts, used)))
+                rows += [{"part": name, **row} for row in tables.forecast_rows(forecasts, used)]
                 continue
             from deltascale.report import terminal
 
-            warn(part, plan.loaded)
-            name = part.name if n_items is None else f"{part.name}, {n_items} items"
             terminal.show_estimate(
                 terminal.console(), name, forecasts, hours(forecasts, part.models)
             )
@@ -103,7 +105,9 @@ def estimate(
                 click.echo(line)
             low, expected, worst = (sum(one.usd[s] for one in forecasts) for s in range(3))
             totals.append((name, low, expected, worst))
-    if totals:
+    if as_json:
+        print_json(rows)
+    else:
         from deltascale.report import terminal
 
         terminal.show_totals(terminal.console(), totals, whole.budget_nusd)
@@ -169,6 +173,13 @@ def status(directory: Path, as_json: bool) -> None:
     terminal.show_status(terminal.console(), study, found)
 
 
+def _part_name(whole: Study, part: Study, n_items: int | None) -> str:
+    """The study's name, with the phase or the number of items that was asked about."""
+    phase = next((name for name, one in whole.phases.items() if one is part), None)
+    items = "" if n_items is None else f", {n_items} items"
+    return whole.name + ("" if phase is None else f", phase {phase}") + items
+
+
 def _footprints(part: Study, forecasts: Iterable[Forecast], zone: str) -> list[Footprint]:
     """Energy and emissions of what each cell still has to write, as expected."""
     from deltascale.carbon import footprint
@@ -197,6 +208,11 @@ def _study(
     given = {name: value for name, value in options.items() if value not in (None, ())}
     given.pop("out", None)
     if study_file is None:
+        if not (given.keys() & {"models", "datasets"}):
+            raise Mistake(
+                "no study is named",
+                remedy="name its file (`init` writes one), or give --model and --dataset",
+            )
         if "phase" in given:
             raise Mistake("--phase needs a study file", remedy="name the file, or leave it out")
         if "budget" in given:

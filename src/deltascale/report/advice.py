@@ -173,7 +173,8 @@ def _reasons(
         yield _comparison("answering afresh", fresh)
     vote = of_cell(results.contrasts, "accuracy_less_vote_of_equal_cost", one)
     if vote is not None and vote.p_adjusted is not None:
-        yield _comparison(f"a {vote.versus} answers that costs as much", vote)
+        cost = "costs less" if vote.estimate.note else "costs no more"
+        yield _comparison(f"a {vote.versus} answers, which {cost}", vote)
     if n > 1:
         yield f"the best of {n} protocols that were tested here: its gain is likely to be smaller"
     for caveat in results.warnings:
@@ -216,7 +217,7 @@ def show_guidelines(shown: Console, made: Sequence[Guideline]) -> None:
 
 def show_advice(shown: Console, made: Sequence[Advice]) -> None:
     """A table of the cases; a few are told with their reasons."""
-    from deltascale.report.terminal import table
+    from deltascale.report.terminal import show_table, table
 
     if len(made) <= _FEW:
         for one in made:
@@ -242,7 +243,7 @@ def show_advice(shown: Console, made: Sequence[Advice]) -> None:
         gain = "" if one.gain is None else estimate_text(one.gain)
         texts = (short(one.model)[:24], one.dataset, one.verdict, one.protocol, gain, price)
         grid.add_row(*map(_text, (*texts, *chance)))
-    shown.print(grid)
+    show_table(shown, grid)
 
 
 def _text(text: str, style: str = "") -> Text:

@@ -10,26 +10,28 @@ from rich.markup import escape
 from deltascale import catalog, datasets
 from deltascale.datasets import Loaded
 from deltascale.errors import DatasetMistake
-from deltascale.report.terminal import console, table
+from deltascale.report.terminal import console, show_table, table
 from deltascale.report.wording import Row, Value, size_text
 
 __all__ = [
     "dataset_rows",
     "model_rows",
     "show_datasets",
-    "show_doctor",
+    "show_findings",
     "show_items",
     "show_models",
 ]
 
 
-def model_rows(*, every: bool) -> list[Row]:
-    """The catalogue, one row a model; `every`: those that are no longer served too."""
+def model_rows(*, every: bool, only: Sequence[str] = ()) -> list[Row]:
+    """The catalogue, one row a model; `every`: those that are no longer served too; `only`: these,
+    served or not. Raises CatalogMistake for one that is not in it."""
+    wanted = {catalog.lookup(name).id for name in only}
     today = date.today()  # noqa: DTZ011 - the user's day
     rows: list[Row] = []
     for model in catalog.models():
         retired = model.retired is not None and model.retired <= today
-        if retired and not every:
+        if model.id not in wanted if wanted else retired and not every:
             continue
         price = catalog.price(model.provider, model.name, on=model.retired or today)
         rows.append(
@@ -69,7 +71,7 @@ def show_models(rows: Sequence[Row]) -> None:
             f"{_text(row['usd_per_mtok_in'])}/{_text(row['usd_per_mtok_out'])}",
             _text(row["retired"]),
         )
-    console().print(made)
+    show_table(console(), made)
 
 
 def dataset_rows() -> list[Row]:
@@ -106,7 +108,7 @@ def show_datasets(rows: Sequence[Row]) -> None:
         short = _text(row["licence"]).partition(";")[0]
         shown = (*(_text(row[key]) for key in _DATASET_COLUMNS[:-1]), short)
         made.add_row(*map(escape, shown))
-    console().print(made)
+    show_table(console(), made)
     console().print("your own: {file: data/mine.csv, scorer: numeric} (CSV, JSON or JSONL)")
 
 
@@ -124,12 +126,14 @@ def show_items(loaded: Loaded) -> None:
     shown.print(f"{len(loaded.items)} of {loaded.n_available} items; scorer {loaded.scorer}")
 
 
-def show_doctor(rows: Sequence[Mapping[str, str]]) -> None:
-    """What was looked at, what was found, what to do."""
-    made = table("doctor", ["what", "found", "remedy"], left=3)
+def show_findings(title: str, rows: Sequence[Mapping[str, str]]) -> None:
+    """What was looked at, what was found, what to do: nothing of it is cut."""
+    made = table(title, ["what", "found", "remedy"], left=3)
+    for column in made.columns:
+        column.no_wrap, column.overflow = False, "fold"
     for row in rows:
         made.add_row(*(escape(row[key]) for key in ("what", "found", "remedy")))
-    console().print(made)
+    show_table(console(), made)
 
 
 def _text(value: Value) -> str:

@@ -163,7 +163,7 @@ def _trend(results: Results, protocol: str, temperature: float) -> Finding | Non
 def _control(results: Results) -> str:
     """Against voting that costs the same; else against a fresh answer."""
     for quantity, words in (
-        ("accuracy_less_vote_of_equal_cost", "a majority vote that costs as much"),
+        ("accuracy_less_vote_of_equal_cost", "a majority vote that costs no more"),
         ("delta_less_resample", "answering afresh"),
     ):
         own = [one for one in _compared(results, quantity) if one.protocol != "vote"]
@@ -253,7 +253,9 @@ def _which_task(cells: Sequence[CellResult]) -> Guideline:
     asked = "For which kinds of tasks?"
     kinds: dict[str, list[CellResult]] = {}
     for one in cells:
-        kinds.setdefault(task_kind(one.cell.dataset), []).append(one)
+        kind = task_kind(one.cell.dataset)
+        name = one.cell.dataset if kind == "other" else f"{kind} tasks"
+        kinds.setdefault(name, []).append(one)
     evidence = tuple(
         f"{kind}: gained in {sum(map(has_gained, own))}, lost in {sum(map(has_lost, own))} of "
         f"{_n(len(own), 'cell')} (Holm)"
@@ -263,9 +265,9 @@ def _which_task(cells: Sequence[CellResult]) -> Guideline:
     harms = [kind for kind, own in kinds.items() if any(map(has_lost, own))]
     if not helps and not harms:
         return Guideline(asked, "", ("no gain and no loss is shown on any kind of task", *evidence))
-    said = [f"gains are shown on {_listed(helps)} tasks"] if helps else []
-    said += [f"losses on {_listed(harms)} tasks" if helps else f"losses are shown on "
-             f"{_listed(harms)} tasks"] if harms else []  # fmt: skip
+    said = [f"gains are shown on {_listed(helps)}"] if helps else []
+    are_shown = "" if helps else "are shown "
+    said += [f"losses {are_shown}on {_listed(harms)}"] if harms else []
     sentence = " and ".join(said)
     return Guideline(asked, f"{sentence[0].upper()}{sentence[1:]}.", evidence)
 
@@ -275,8 +277,8 @@ def _or_vote(results: Results) -> Guideline:
         results,
         "accuracy_less_vote_of_equal_cost",
         "Correct, or spend the same on a majority vote?",
-        ("Correct: where a difference is shown, it beats a vote that costs as much.",
-         "Vote: where a difference is shown, a vote that costs as much is more accurate."),
+        ("Correct: where a difference is shown, it beats a vote that costs no more.",
+         "Vote: where a difference is shown, a vote that costs no more is more accurate."),
         "no vote of equal cost could be formed: it needs the protocol `resample`",
     )  # fmt: skip
 
@@ -310,12 +312,25 @@ def _versus(
         for name, (better, worse, n) in by_protocol.items()
     )
     better, worse = (sum(row[k] for row in by_protocol.values()) for k in (0, 1))
+    cheaper = sum(bool(one.estimate.note) for one in own)
+    if cheaper:
+        evidence += (
+            f"in {cheaper} of {_n(len(own), 'comparison')} the vote is the cheaper one: the money "
+            "buys more answers than are on record",
+        )
+    if better and not worse and not any(_beaten_fairly(one) for one in own):
+        return Guideline(asked, "", ("beaten were only votes that cost less", *evidence))
     if better and worse:
         sentence = "It depends on protocol, model and dataset: see `advise`."
         return Guideline(asked, sentence, evidence)
     if better or worse:
         return Guideline(asked, said[0] if better else said[1], evidence)
     return Guideline(asked, "", ("no comparison shows a difference", *evidence))
+
+
+def _beaten_fairly(one: Finding) -> bool:
+    """Shown to be better than a control that was given the same money."""
+    return is_sure(one.p_adjusted) and (one.estimate.value or 0.0) > 0 and not one.estimate.note
 
 
 def _which_turns(results: Results) -> Guideline:

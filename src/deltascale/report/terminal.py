@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape as _without_markup
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from deltascale.carbon import Footprint
@@ -35,6 +35,7 @@ __all__ = [
     "show_results",
     "show_run",
     "show_status",
+    "show_table",
     "show_totals",
     "table",
     "watcher",
@@ -48,6 +49,8 @@ _HEAD = 9
 _RUNGS = ("none", "sign", "trend", "form", "extrapolation")
 _WEIGHTS = ("[red]no headline:[/] ", "[yellow]warning:[/] ", "note: ")
 _WARNINGS = 8
+_LEAST_NAME, _LEAST_TEXT = 12, 20
+_SPARE = ("extra $", "% right by turn", "size", "fix/break", "p Holm")
 
 
 def escape(text: str) -> str:
@@ -64,23 +67,79 @@ def console() -> Console:
 
 
 def table(title: str, columns: Sequence[str], *, left: int = 1) -> Table:
-    """An open table; the first `left` columns are text, the others numbers."""
-    made = Table(
-        title=escape(title),
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        padding=(0, 2, 0, 0),
-        min_width=min(len(title), 100),  # else the title is broken at the table's width
-    )
-    for number, column in enumerate(columns):
-        made.add_column(
+    """An open table; the first `left` columns are text, the others numbers. See `show_table`."""
+    made = [
+        Column(
             escape(column),
             justify="left" if number < left else "right",
             no_wrap=True,
             overflow="ellipsis",
         )
-    return made
+        for number, column in enumerate(columns)
+    ]
+    return _open(escape(title), made)
+
+
+def _open(title: str, columns: Sequence[Column]) -> Table:
+    return Table(
+        *columns,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 2, 0, 0),
+        pad_edge=False,
+        min_width=min(len(title), 100),  # else the title is broken at the table's width
+    )
+
+
+def show_table(shown: Console, made: Table, *, spare: Sequence[str] = ()) -> None:
+    """Print a table in which no number is ever cut.
+
+    Where it is too wide, columns of `spare` are left out, the first one first, and named below it.
+    Then names are cut, with an ellipsis. What is still too wide is left to the terminal to wrap.
+    """
+    left_out: list[str] = []
+    while (excess := _excess(made, shown.width)) > 0 and spare:
+        kept = [column for column in made.columns if column.header != spare[0]]
+        if len(kept) < len(made.columns):
+            left_out.append(spare[0])
+            made = _with(made, kept)
+        spare = spare[1:]
+    for column in sorted(made.columns, key=_width, reverse=True):
+        if excess > 0 and column.no_wrap and column.justify == "left":
+            cut = max(0, min(excess, _width(column) - _LEAST_NAME))
+            column.max_width = _width(column) - cut
+            excess -= cut
+    if excess > 0:
+        made.width = shown.width + excess
+    shown.print(made, soft_wrap=excess > 0)
+    if left_out:
+        shown.print(f"[dim]no room here for: {', '.join(left_out)}[/]")
+
+
+def _with(made: Table, columns: Sequence[Column]) -> Table:
+    fresh = _open(str(made.title), [column.copy() for column in columns])
+    for row, cells in zip(
+        made.rows, zip(*(one.cells for one in columns), strict=True), strict=True
+    ):
+        fresh.add_row(*cells, style=row.style, end_section=row.end_section)
+    return fresh
+
+
+def _excess(made: Table, width: int) -> int:
+    """How many columns of the terminal are lacking, if nothing is cut and texts may wrap."""
+    widths = (_width(one) if one.no_wrap else min(_width(one), _LEAST_TEXT) for one in made.columns)
+    return sum(widths) + 2 * (len(made.columns) - 1) - width
+
+
+def _width(column: Column) -> int:
+    cells = (column.header, *column.cells)
+    return max(
+        Text.from_markup(one).cell_len if isinstance(one, str) else Text.assemble(one).cell_len
+        for one in cells
+        if isinstance(one, str | Text)
+    )
 
 
 # --- a run while it goes on ----------------------------------------------------------------------
@@ -143,11 +202,13 @@ def _progress_cell(progress: Progress, model: str, dataset: str, width: int) -> 
 
 
 def _line(progress: Progress, elapsed_s: float, budget_nusd: int | None) -> str:
-    total, done = sum(progress.total.values()), sum(progress.done.values())
-    share = done / total if total else 0.0
+    total, over = sum(progress.total.values()), sum(progress.done.values())
+    missing = sum(progress.missing.values())
+    share = over / total if total else 0.0
     spent = progress.spent_nusd / 1e9
     parts = [
-        f"{done}/{total} samples",
+        f"{over - missing}/{total} samples",
+        *[f"{missing} missing"] * bool(missing),
         f"{progress.n_calls / elapsed_s if elapsed_s else 0:.0f} calls/s",
         f"{progress.in_flight} in flight",
         f"${spent:.2f}" + (f" of ${budget_nusd / 1e9:.2f}" if budget_nusd is not None else ""),
@@ -177,12 +238,12 @@ def show_results(shown: Console, results: Results) -> None:
     paths = _paths(results.turns)
     for dataset in dict.fromkeys(one.cell.dataset for one in ordinary):
         rows = [one for one in ordinary if one.cell.dataset == dataset]
-        shown.print(_deltas(dataset, rows, paths))
+        show_table(shown, _deltas(dataset, rows, paths), spare=_SPARE)
         shown.print()
         _show_benchmark(shown, results, dataset)
     if oracles:
         title = "upper bound (oracle): told right or wrong, so it can only gain"
-        shown.print(_deltas(title, oracles, paths))
+        show_table(shown, _deltas(title, oracles, paths), spare=_SPARE)
         shown.print()
     _show_claims(shown, results)
     _show_warnings(shown, results)
@@ -211,7 +272,7 @@ def _show_benchmark(shown: Console, results: Results, dataset: str) -> None:
         if len(results.study.temperatures) > 1:
             name += f" T{cell.temperature:g}"
         made.add_row(_short(cell.model), name, *(own.get(metric, "") for metric in metrics))
-    shown.print(made)
+    show_table(shown, made)
     shown.print()
 
 
@@ -309,7 +370,7 @@ def _show_notes(shown: Console, results: Results) -> None:
                 _points(one.worst.value),
                 _points(one.best.value),
             )
-        shown.print(made)
+        show_table(shown, made)
         shown.print()
     if any(one.model.provider == "simulated" for one in results.cells):
         shown.print("[bold]simulated models: these numbers say nothing about any real model[/]")
@@ -318,21 +379,23 @@ def _show_notes(shown: Console, results: Results) -> None:
     if deltas is not None:
         shown.print(
             f"delta in percentage points; {deltas.method} interval; p by McNemar mid-p or cluster "
-            f"sign-flip, Holm over {family} cells (not resample, not oracle)"
+            f"sign-flip, Holm over {_n(family, 'cell')} (not resample, not oracle)"
         )
     doubt = f", {_set_aside(results.spent)}" if results.spent.uncertain_nusd else ""
     shown.print(
-        f"{results.spent.n_calls} calls, ${results.spent.spent_nusd / 1e9:.4f} spent{doubt}"
+        f"{_n(results.spent.n_calls, 'call')}, ${results.spent.spent_nusd / 1e9:.4f} spent{doubt}"
     )
 
 
 def show_run(shown: Console, study: Study, progress: Progress) -> None:
     """One line on a run that ended by itself."""
-    total, done = sum(progress.total.values()), sum(progress.done.values())
+    total, missing = sum(progress.total.values()), sum(progress.missing.values())
+    done = sum(progress.done.values()) - missing
     replayed = f", {progress.n_replayed} replayed" if progress.n_replayed else ""
     shown.print(
-        f"{escape(study.name)}: {done} of {total} samples, "
-        f"{progress.n_calls} calls bought{replayed}, "
+        f"{escape(study.name)}: {done} of {_n(total, 'sample')}, "
+        + f"{missing} missing, " * bool(missing)
+        + f"{_n(progress.n_calls, 'call')} bought{replayed}, "
         f"${progress.spent_nusd / 1e9:.4f} spent in all"
     )
     shown.print()
@@ -378,7 +441,7 @@ def show_totals(
             sum(column) for column in zip(*(t[1:] for t in totals), strict=True)
         )
         made.add_row("together, at most", *map(dollars, (lows, expecteds, worsts)))
-        shown.print(made)
+        show_table(shown, made)
     if budget_nusd is None:
         shown.print("no budget is set: give one with budget_usd or --budget")
     else:
@@ -407,7 +470,7 @@ def show_estimate(
     made.add_section()
     longest = max(hours.values(), default=0.0)
     made.add_row("total", "", "", *_sums(forecasts), f"{longest:.2f}", style="bold")
-    shown.print(made)
+    show_table(shown, made, spare=("out", "tokens in", "hours"))
 
 
 def _sums(rows: Sequence[Forecast]) -> tuple[str, ...]:
@@ -434,14 +497,21 @@ def show_power(shown: Console, rows: Sequence[Row]) -> None:
         for row in rows:
             if (row["dataset"], row["protocol"]) == place:
                 made.add_row(
-                    str(row["quantity"]).replace("_", " "),
+                    _QUESTIONS.get(str(row["quantity"]), str(row["quantity"]).replace("_", " ")),
                     *("" if row[name] is None else str(row[name])
                       for name in ("items", "epochs", "models")),
                     _answer(row["value"], str(row["unit"])),
                     escape(str(row["note"])),
                 )  # fmt: skip
-        shown.print(made)
+        show_table(shown, made, spare=("models", "epochs"))
         shown.print()
+
+
+_QUESTIONS = {
+    "power": "power with these items",
+    "items_until_only_models_help": "beyond it only models help",
+    "items_for_epochs": "items with these epochs",
+}
 
 
 def _answer(value: object, unit: str) -> str:
@@ -456,8 +526,8 @@ def show_status(shown: Console, study: Study, status: Status) -> None:
         study.name, ["model", "dataset", "protocol", "T", "done", "failed", "to do"], left=3
     )
     for planned, outcomes in status.by_cell:
-        n_failed = outcomes.get("failed", 0) + outcomes.get("budget", 0)
-        n_done = sum(outcomes.values()) - n_failed
+        n_failed = outcomes.get("failed", 0)
+        n_done = sum(outcomes.values()) - n_failed - outcomes.get("budget", 0)
         made.add_row(
             _short(planned.cell.model),
             escape(planned.cell.dataset),
@@ -467,17 +537,18 @@ def show_status(shown: Console, study: Study, status: Status) -> None:
             str(n_failed) if n_failed else "",
             str(planned.n_samples - n_done - n_failed),
         )
-    shown.print(made)
+    show_table(shown, made)
     for model, count, failure in status.failures:
-        kind = failure.kind.replace("_", " ")
-        shown.print(f"{escape(model)}: {count} failed attempts, {kind}: {escape(failure.message)}")
+        kind, attempts = failure.kind.replace("_", " "), _n(count, "failed attempt")
+        shown.print(f"{escape(model)}: {attempts}, {kind}: {escape(failure.message)}")
     for asked, served in status.served:
         if served and served != asked:
             shown.print(f"{escape(asked)} was served by {escape(served)}")
     budget = f" of ${study.budget_nusd / 1e9:.2f}" if study.budget_nusd is not None else ""
     spent = status.spent
     doubt = f", {_set_aside(spent)}" if spent.uncertain_nusd else ""
-    shown.print(f"{spent.n_calls} calls, ${spent.spent_nusd / 1e9:.4f} spent{budget}{doubt}")
+    calls = _n(spent.n_calls, "call")
+    shown.print(f"{calls}, ${spent.spent_nusd / 1e9:.4f} spent{budget}{doubt}")
 
 
 def _set_aside(spent: Spent) -> str:
@@ -485,6 +556,10 @@ def _set_aside(spent: Spent) -> str:
 
 
 # --- numbers as text -----------------------------------------------------------------------------
+
+
+def _n(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _percent(share: float | None) -> str:

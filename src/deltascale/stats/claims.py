@@ -70,7 +70,8 @@ class Caution:
 
     @property
     def text(self) -> str:
-        return _TEXT[self.code].format(value=self.value, limit=self.limit)
+        text = _TEXT[self.code].format(value=self.value, limit=self.limit)
+        return text.replace("1 models", "1 model") if text.startswith("1 models") else text
 
 
 @dataclass(frozen=True, slots=True)

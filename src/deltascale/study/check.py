@@ -234,7 +234,7 @@ class _Reader:
                 remedy = f"write {{file: {name}, scorer: numeric}}"
                 findings.add(entry, f"{name!r} is the path of a file", remedy)
                 return None
-            return DatasetSpec(name) if self.exists(entry, name, "dataset") else None
+            return DatasetSpec(name) if self.is_benchmark(entry, name) else None
         fields = findings.mapping(entry, ("name", "file", "items", "scorer", "options")) or {}
         before = len(findings.problems)
         file = self.table(fields["file"]) if "file" in fields else ""
@@ -246,6 +246,13 @@ class _Reader:
             options=self.settings(fields.get("options")),
         )
         return spec if len(findings.problems) == before else None
+
+    def is_benchmark(self, at: Node, name: str) -> bool:
+        if name not in self.names["dataset"] and (self.folder / name).is_file():
+            remedy = f"save it as one of {', '.join(TABLES)}"
+            self.findings.add(at, f"{name!r} is a file of a kind that is not read", remedy)
+            return False
+        return self.exists(at, name, "dataset")
 
     def table(self, at: Node) -> str:
         """The absolute path of a people's own table that exists."""
@@ -267,7 +274,7 @@ class _Reader:
         at = fields.get("name", fields.get("file", entry))
         if "file" not in fields:
             name = self.findings.text(at, remedy="write a dataset's name, such as gsm8k") or ""
-            return name if name and self.exists(at, name, "dataset") else ""
+            return name if name and self.is_benchmark(at, name) else ""
         name = Path(file).stem
         if "name" in fields:
             name = self.findings.text(at, remedy="write a name of your own") or ""

@@ -41,6 +41,7 @@ _SHARED = {
 _HINTS = dict.fromkeys(("api_key", "key", "token"), _SECRETS) | _SHARED
 _SECRET = re.compile(r"(?i)(api[_-]?key|authorization|password|secret|token)")
 _URL = re.compile(r"https?://[^\s/?#@]+(/[^\s?#]*)?")
+_ENDPOINT = re.compile(r"/(?:chat/completions|completions|responses|messages|predictions)/?$")
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KkMmBbTt])")
 _MOST = {"parameters": 1e15, "tokens": 1e18}
 _BESIDE_PARAMETERS = {
@@ -169,6 +170,9 @@ class ModelReader:
             self.findings.add(at, "an address with a user name in it", _SECRETS)
         elif not _URL.fullmatch(text):
             self.findings.add(at, f"{text!r} is not the address of a server", example)
+        elif found := _ENDPOINT.search(text):
+            remedy = f"end it before {found.group()}: that is added to it"
+            self.findings.add(at, f"{text!r} is the address of one kind of call", remedy)
         return text.rstrip("/")
 
     def size(

@@ -21,6 +21,7 @@ _CANARIES = {
     "replies_are_no_answers": "replies that are error messages or one repeated text",
     "one_reply": "one reply for half of the items",
     "below_chance": "first answers right less often than a blind guess",
+    "no_answer": "replies without an answer, over a tenth of them",
     "accuracy_step": "a sudden step of accuracy along the items",
     "scorers_disagree": "a second scorer that finds another change",
     "missing_depends_on_first": "answers missing after right or wrong ones alone",

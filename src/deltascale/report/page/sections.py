@@ -406,7 +406,7 @@ def _controls(results: Results, index: Index) -> Html:
         )
         for cell, own in found.items()
     ]  # fmt: skip
-    columns = ["model", "dataset", "protocol", "less a vote of equal cost",
+    columns = ["model", "dataset", "protocol", "less a vote that costs no more",
                "less answering afresh", "less the best of as many answers"]  # fmt: skip
     caption = "Cost-matched controls: difference in points, p by Benjamini-Hochberg"
     return _some(rows, 0, "Against controls by cell", caption, columns, 3)
