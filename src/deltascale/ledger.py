@@ -1,6 +1,6 @@
 """The durable record: every call, failure, sample and turn, in one SQLite file.
 
-One thread writes (see `writer`). Readers use their own connection and may look while a run writes
+One connection writes, in groups (see `writer`). Readers use their own connection and may look while a run writes
 (WAL). It knows nothing of providers or protocols.
 """
 
