@@ -107,6 +107,41 @@ def test_choices_of_record_need_no_places(warm: Cache, releases: Mapping[str, st
     assert [by_id[item.id] for item in release] == list(release)
 
 
+@pytest.fixture(scope="module")
+def platinum(releases: Mapping[str, str]) -> str:
+    """As many of GSM8K's questions as were kept, in another order, the first of them with another
+    answer."""
+    lines = releases["gsm8k"].splitlines()
+    kept = [line for number, line in enumerate(lines) if number >= 1319 - 1209]
+    changed = json.loads(kept[0])
+    changed["answer"] = changed["answer"].partition("####")[0] + "#### 41"
+    return "\n".join([*kept[1:], json.dumps(changed)])
+
+
+def test_a_revised_item_is_known_by_its_first_name(warm: Cache, platinum: str) -> None:
+    kept(warm.path(hub.COPIES["gsm8k-platinum"].remote), wires.parquet("gsm8k", platinum))
+    revised, original = had("gsm8k-platinum", warm), had("gsm8k", warm)
+    assert len(revised.items) == 1209
+    assert revised.warnings == ()
+    assert "madrylab/gsm8k-platinum@main main/test-00000-of-00001.parquet" in revised.source
+    by_id = {item.id: item for item in original.items}
+    assert "gsm8k/test/0110" in by_id
+    for item in revised.items:
+        assert item.question == by_id[item.id].question
+        if item.id == "gsm8k/test/0110":
+            assert item.target == "41" != by_id[item.id].target
+            assert by_id[item.id].target in item.meta["revised"]
+        else:
+            assert item == replace(by_id[item.id], meta={})
+
+
+def test_a_revision_has_no_question_of_its_own(warm: Cache, platinum: str) -> None:
+    other = platinum.replace('{"question": "', '{"question": "Again: ', 1)
+    kept(warm.path(hub.COPIES["gsm8k-platinum"].remote), wires.parquet("gsm8k", other))
+    with pytest.raises(DatasetMistake, match="a question that is not in GSM8K"):
+        had("gsm8k-platinum", warm)
+
+
 def test_the_lock_says_which_file_was_read(warm: Cache) -> None:
     path = warm.path(hub.COPIES["gsm8k"].remote)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -125,7 +160,7 @@ def test_the_lock_says_which_file_was_read(warm: Cache) -> None:
 
 
 def test_every_task_has_a_copy_at_a_place_of_its_own() -> None:
-    assert hub.COPIES.keys() == {"gsm8k", "humaneval", *superglue.TASKS}
+    assert hub.COPIES.keys() == {"gsm8k", "gsm8k-platinum", "humaneval", *superglue.TASKS}
     urls = [copy.remote.url for copy in hub.COPIES.values()]
     assert len(set(urls)) == len(urls)
     assert all(url.startswith("https://huggingface.co/datasets/") for url in urls)

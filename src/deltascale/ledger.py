@@ -1,7 +1,7 @@
 """The durable record: every call, failure, sample and turn, in one SQLite file.
 
-One connection writes, in groups (see `writer`). Readers use their own connection and may look while a run writes
-(WAL). It knows nothing of providers or protocols.
+One connection writes, in groups (see `writer`). Readers use their own and may look while a run
+writes (WAL). It knows nothing of providers or protocols.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ _BUILTIN = {
     "demo-choices": "deltascale.datasets.demo:CHOICES",
     "demo-sums": "deltascale.datasets.demo:SUMS",
     "gsm8k": "deltascale.datasets.gsm8k:GSM8K",
+    "gsm8k-platinum": "deltascale.datasets.gsm8k:PLATINUM",
     "humaneval": "deltascale.datasets.humaneval:HUMANEVAL",
     "mathbench": "deltascale.datasets.mathbench:MATHBENCH",
     "superglue": "deltascale.datasets.superglue:SUPERGLUE",

@@ -211,6 +211,13 @@ COPIES: Mapping[str, Copy] = {
         # Not published on a page of its own; public evaluation code of many hands agrees on it.
         sha256="ee7b8da9e381df27b9e3f7758a159ab2bdaa4dbaa910546cbbc47e0cb44e4f59",
     ),
+    "gsm8k-platinum": Copy(
+        "madrylab/gsm8k-platinum",
+        "main",  # no version of it is pinned in public: the first download's checksum is kept
+        "main/test-00000-of-00001.parquet",
+        ("question", "answer"),
+        _same,
+    ),
     "humaneval": Copy(
         "openai/openai_humaneval",
         "7dce6050a7d6d172f3cc5c32aa97f52fa1a2e544",

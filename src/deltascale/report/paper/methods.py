@@ -39,6 +39,7 @@ _SOURCES = {
     "tests": "chen2024selfdebug",
 }
 _BENCHMARKS = {
+    "gsm8k-platinum": "vendrow2025reliable",
     "gsm8k": "cobbe2021gsm8k",
     "humaneval": "chen2021humaneval",
     "superglue": "wang2019superglue",
