@@ -62,6 +62,23 @@ def test_the_same_results_give_the_same_bytes(results: Results, tmp_path: Path) 
     assert {name.rpartition(".")[2] for name in first} == {"pdf", "svg", "png", "md"}
 
 
+@pytest.mark.slow
+def test_processes_draw_the_same_bytes(results: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `figures` is not installed")
+    alone, beside = (
+        {
+            path.name: path.read_bytes()
+            for path in figures.draw(
+                results, tmp_path / str(n), formats=("svg", "pdf"), processes=n
+            )
+        }
+        for n in (1, 3)
+    )
+    assert len(alone) > 2 * figures._FEWEST_A_PROCESS
+    assert list(alone) == list(beside)
+    assert alone == beside
+
+
 def test_fonts_are_embedded_and_no_date_is_written(results: Results, tmp_path: Path) -> None:
     made = drawn(results, tmp_path, "oracle", widths=("column",), formats=("pdf", "svg"))
     pdf = made["oracle-demo-sums-column.pdf"]

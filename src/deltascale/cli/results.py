@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def report(directory: Path) -> None:
     click.echo(f"tables: {folder / 'tables'}")
     try:
         power = assess.power_rows(directory, results)
-        figures.draw(results, folder / "figures", power=power)
+        figures.draw(results, folder / "figures", power=power, processes=os.cpu_count() or 1)
     except MissingExtra as missing:
         click.echo(f"no figures: {missing}", err=True)
     else:

@@ -7,10 +7,13 @@ nothing to show is not drawn. Computes nothing.
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -33,6 +36,9 @@ Width: TypeAlias = Literal["column", "page"]
 WIDTHS: Mapping[Width, float] = {"column": 3.3, "page": 6.9}
 """Inches: one column of a two-column page, and the whole page."""
 FORMATS = ("pdf", "svg", "png")
+
+_FEWEST_A_PROCESS = 8
+"""A process takes as long to begin as it takes to draw some three figures."""
 
 _LETTER = 0.05
 """Inches of a letter in the figures' type, on average."""
@@ -89,37 +95,66 @@ def draw(
     widths: Iterable[Width] = tuple(WIDTHS),
     formats: Iterable[str] = FORMATS,
     wanted: Callable[[Picture], bool] = lambda _: True,
+    processes: int = 1,
 ) -> tuple[Path, ...]:
     """Draw every wanted figure as `NAME-WIDTH.FORMAT`, with their captions in `captions.md`.
 
-    Raises MissingExtra where matplotlib is not installed.
+    More than one process draw beside each other; a script that asks for them needs the usual
+    `if __name__ == "__main__"`. Raises MissingExtra where matplotlib is not installed.
     """
     if find_spec("matplotlib") is None:
         raise MissingExtra(
             "figures need matplotlib", remedy="install it with: pip install 'deltascale[figures]'"
         )
+    directory.mkdir(parents=True, exist_ok=True)
+    chosen = [picture for picture in pictures(results, power=power) if wanted(picture)]
+    drawn = [(picture.name, width) for picture in chosen for width in widths]
+    suffixes = tuple(formats)
+    n = min(processes, -(-len(drawn) // _FEWEST_A_PROCESS))
+    if n < 2:
+        _draw(results, power, directory, suffixes, drawn)
+    else:
+        with ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_quiet) as pool:
+            parts = [
+                pool.submit(_draw, results, power, directory, suffixes, drawn[k::n])
+                for k in range(n)
+            ]
+            for part in parts:
+                part.result()
+    captions = directory / "captions.md"
+    text = "".join(f"**{picture.name}**. {picture.caption}\n\n" for picture in chosen)
+    captions.write_text(text, encoding="utf-8", newline="\n")
+    made = (directory / f"{name}-{width}.{end}" for name, width in drawn for end in suffixes)
+    return (*made, captions)
+
+
+def _draw(
+    results: Results,
+    power: Sequence[PowerRow],
+    directory: Path,
+    formats: Sequence[str],
+    drawn: Sequence[tuple[str, Width]],
+) -> None:
+    """Draw the pictures of these names, each in its width."""
     import matplotlib
     from matplotlib import style
 
-    directory.mkdir(parents=True, exist_ok=True)
-    made: list[Path] = []
-    chosen = [picture for picture in pictures(results, power=power) if wanted(picture)]
+    by_name = {picture.name: picture for picture in pictures(results, power=power)}
     with (
         as_file(files(__package__) / "paper.mplstyle") as sheet,
         style.context(str(sheet), after_reset=True),
         matplotlib.rc_context({"backend": "agg"}),
     ):
-        for picture in chosen:
-            for width in widths:
-                figure = _figure(picture, width)
-                for suffix in formats:
-                    path = directory / f"{picture.name}-{width}.{suffix}"
-                    figure.savefig(path, format=suffix, metadata=_METADATA[suffix])
-                    made.append(path)
-    captions = directory / "captions.md"
-    text = "".join(f"**{picture.name}**. {picture.caption}\n\n" for picture in chosen)
-    captions.write_text(text, encoding="utf-8", newline="\n")
-    return (*made, captions)
+        for name, width in drawn:
+            figure = _figure(by_name[name], width)
+            for suffix in formats:
+                path = directory / f"{name}-{width}.{suffix}"
+                figure.savefig(path, format=suffix, metadata=_METADATA[suffix])
+
+
+def _quiet() -> None:
+    """An interrupt ends a process without a word: the one that waits for it has them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def slug(text: str) -> str:
