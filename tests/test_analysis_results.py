@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from deltascale.analysis import Results, analyse
 from deltascale.analysis import arms as arms_of
@@ -219,6 +220,41 @@ def test_families_are_adjusted_apart_and_say_their_size() -> None:
     (permuted,) = pick(found.contrasts, "trend_by_permutation")
     assert permuted.estimate.estimand.startswith("E2")
     assert permuted.estimate.note == "the smallest p possible is 0.0833"
+
+
+def test_only_what_was_declared_is_claimed() -> None:
+    """The declared protocols are the whole family; of the others every p stays, and no claim."""
+    rng = np.random.default_rng(5)
+    models = [model(size) for size in (1, 4, 16, 64)]
+    scores = {
+        (one.id, protocol): flipped(rng, 150, 0.5, 0.4, 0.05)
+        for one in models
+        for protocol in ("review", "critique", "resample")
+    }
+    frames, made = [make_frame("d", scores)], study(models, "review", "critique", "resample")
+    every = analyse(frames, made, settings=QUICK)
+    declared = analyse(frames, replace(made, confirmatory=("review",)), settings=QUICK)
+    assert {one.family_size for one in every.cells if one.p_holm is not None} == {8}
+    for before, cell in zip(every.cells, declared.cells, strict=True):
+        assert (cell.delta, cell.p_value, cell.p_bh) == (before.delta, before.p_value, before.p_bh)
+        if cell.cell.protocol == "review":
+            assert before.p_holm is not None
+            assert cell.p_holm is not None
+            assert cell.p_holm <= before.p_holm
+            assert cell.family_size == 4
+            assert cell.simultaneous.method
+        else:
+            assert cell.p_holm is None
+            assert not cell.simultaneous.method
+    assert [(one.protocol, one.rung > 0) for one in every.claims] == [
+        ("review", True), ("critique", True),
+    ]  # fmt: skip
+    assert [(one.protocol, one.rung > 0) for one in declared.claims] == [
+        ("review", True), ("critique", False),
+    ]  # fmt: skip
+    for family in ("trend over sizes", "neighbours in size"):
+        by = {o.protocol: o.adjusted_by for o in declared.contrasts if o.family.startswith(family)}
+        assert by == {"review": "Holm", "critique": "BH"}
 
 
 def test_pairs_use_the_items_that_both_have() -> None:

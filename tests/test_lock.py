@@ -29,6 +29,7 @@ def with_study(**changes: object) -> Plan:
         (with_study(max_tokens=99), "max_tokens was 64 and is 99"),
         (with_study(system="Be brief."), "system"),
         (with_study(seed=1), "seed"),
+        (with_study(confirmatory=("review",)), "confirmatory was"),
         (
             with_study(models=(worlds.model(base_url="http://127.0.0.1:8/v1"),)),
             "model openai/toy has other settings",

@@ -111,6 +111,9 @@ def studies(draw: st.DrawFn) -> dict[str, Any]:
     )
     body: dict[str, Any] = {"name": "x", "models": models, "datasets": datasets}
     body |= {"protocols": protocols, "max_tokens": draw(st.integers(1, 2000))}
+    claimed = [name for name in protocols if name != "oracle"]
+    if claimed:
+        body["confirmatory"] = draw(st.sampled_from([claimed, claimed[:1]]))
     body |= draw(
         st.fixed_dictionaries(
             {},
@@ -183,7 +186,9 @@ def test_the_template_is_a_good_study() -> None:
 
 def test_what_the_template_comments_out_is_good_too() -> None:
     text = study.template("x").replace("  # - id", "  - id").replace("  #   ", "    ")
+    text = text.replace("# confirmatory:", "confirmatory:")
     found = parsed(text)
+    assert found.confirmatory == ("review",)
     assert found.models[2].base_url == "http://localhost:8000/v1"
     assert found.models[2].size.parameters == 494_032_768
 

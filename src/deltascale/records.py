@@ -469,6 +469,8 @@ class Study(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the user wants, checked whole. `items` None: all of each dataset.
 
     `budget_nusd` None: no cap. `phases` are the same study restricted, by name, in their order.
+    `confirmatory` names the protocols whose tests are adjusted together as the study's claims;
+    empty: all but the controls that claim nothing.
     """
 
     name: str
@@ -483,6 +485,7 @@ class Study(msgspec.Struct, frozen=True, omit_defaults=True):
     budget_nusd: int | None = None
     seed: int = 0
     system: str = ""
+    confirmatory: tuple[str, ...] = ()
     phases: dict[str, Study] = {}
     warnings: tuple[str, ...] = ()
 

@@ -18,6 +18,7 @@ from deltascale.frame import OUTCOMES, Frame
 from deltascale.records import Cell, ModelSpec, Regime, Study
 
 __all__ = [
+    "NULLS",
     "Arm",
     "arms",
     "asked_again",
@@ -33,6 +34,9 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 
+NULLS = frozenset({"resample"})
+"""Protocols that correct nothing and claim nothing: what others are compared with."""
+
 _VOID_SHARE = 0.5
 _SAME_SHARE = 0.9
 _ENOUGH = 10
@@ -46,7 +50,8 @@ class Arm:
 
     `score_ST` is NaN where nothing is known, and throughout where the cell is `withheld`.
     `cluster_S` has the same label for samples that are not independent. `gate` keeps a cell out of
-    everything but its own table.
+    everything but its own table. `confirmatory`: its tests are among the study's claims, not only
+    exploratory.
     """
 
     frame: Frame
@@ -59,6 +64,7 @@ class Arm:
     planned_S: NDArray[np.bool_]
     score_ST: Floats
     cluster_S: NDArray[np.intp]
+    confirmatory: bool
 
     @property
     def first(self) -> Floats:
@@ -118,12 +124,17 @@ def arms(frames: Sequence[Frame], study: Study) -> tuple[Arm, ...]:
     tried = {protocol for frame, c, protocol in cells if asked_again(frame, c, 0.0)}
     right = {p for frame, c, p in cells if (frame.score_CIET[c, :, :, 0] == 1).any()}
     gated = frozenset((tried & right) - ungated)
-    found = [arm for frame in frames for arm in _of_frame(frame, models, gated)]
+    protocols = study.confirmatory or {protocol for _, _, protocol in cells}
+    claimed = frozenset(protocols) - NULLS
+    found = [arm for frame in frames for arm in _of_frame(frame, models, gated, claimed)]
     return tuple(sorted(found, key=lambda arm: _place(arm, study)))
 
 
 def _of_frame(
-    frame: Frame, models: Mapping[str, ModelSpec], gated: frozenset[str]
+    frame: Frame,
+    models: Mapping[str, ModelSpec],
+    gated: frozenset[str],
+    claimed: frozenset[str],
 ) -> Iterator[Arm]:
     _, cluster_I = np.unique(np.array(frame.clusters), return_inverse=True)
     n_epochs, n_turns = frame.score_CIET.shape[2:]
@@ -143,7 +154,10 @@ def _of_frame(
         elif cell.protocol in gated and regime != "tests":
             gate = "oracle-like"
         score_ST = np.where(hidden, np.nan, score_ST)
-        yield Arm(frame, c, cell, model, regime, gate, reason, planned_S, score_ST, cluster_S)
+        yield Arm(
+            frame, c, cell, model, regime, gate, reason, planned_S, score_ST, cluster_S,
+            confirmatory=not gate and cell.protocol in claimed,
+        )  # fmt: skip
 
 
 def groups(found: Sequence[Arm]) -> dict[tuple[str, float], dict[str, tuple[Arm, ...]]]:

@@ -70,6 +70,9 @@ def _claim(
         return Claim(
             protocol, temperature, 0, "no claim", "a study whose headline is not blocked", ""
         )
+    if not any(one.confirmatory for one in cells):
+        lacks = "a study that declares it: it is not among the confirmatory protocols"
+        return Claim(protocol, temperature, 0, "no claim", lacks, _cost(contrasts))
     spoken = [one for one in cells if one.cell.id not in blocked]
     silent = len(cells) - len(spoken)
     signs, trend = _signs(spoken), _trend(contrasts)

@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from deltascale.analysis.arms import Arm, by_model, groups, size_range
+from deltascale.analysis.arms import NULLS, Arm, by_model, groups, size_range
 from deltascale.analysis.results import ALL_DATASETS, E1, E2, Finding, Settings, estimate
 from deltascale.analysis.voting import Control, controls
 from deltascale.stats.clustered import (
@@ -32,7 +32,6 @@ from deltascale.stats.multiplicity import benjamini_hochberg, family_size, holm
 __all__ = ["Panel", "adjusted", "contrasts", "paired", "panels"]
 
 Floats = NDArray[np.float64]
-_NULLS = ("resample",)
 _PAIRED = "paired, CR1 t; p by cluster sign-flip"
 
 
@@ -116,32 +115,35 @@ def panels(
 
 
 def contrasts(found: Sequence[Arm], settings: Settings) -> tuple[Finding, ...]:
-    """Mean over datasets of each model, trend over size and neighbours in size (Holm), all pairs of
-    models and every protocol against its controls (BH)."""
+    """Mean over datasets of each model; trend over size and neighbours in size (Holm, or BH for
+    exploratory protocols); all pairs of models and every protocol against its controls (BH)."""
     means: list[Finding] = []
-    trends: list[Finding] = []
+    trends: dict[bool, list[Finding]] = {True: [], False: []}
     such: list[Finding] = []
-    neighbours: list[Finding] = []
+    neighbours: dict[bool, list[Finding]] = {True: [], False: []}
     pairs: list[Finding] = []
     for (protocol, temperature), by_dataset in groups(found).items():
         means += _macro_deltas(protocol, temperature, by_dataset, settings)
-        if protocol in _NULLS:
+        if protocol in NULLS:
             continue
+        claimed = any(arm.confirmatory for own in by_dataset.values() for arm in own)
         made = panels(by_dataset)
         for panel in made[-1:]:
             about = Finding(
                 "", estimate("", math.nan, n=0), "", panel.of, protocol, temperature, "size"
             )
-            trends += _trend(about, panel, settings)
+            trends[claimed] += _trend(about, panel, settings)
             such += _trend_of_such(about, panel, settings)
-            neighbours += _neighbours(about, panel, settings)
+            neighbours[claimed] += _neighbours(about, panel, settings)
         for members in by_dataset.values():
             pairs += _pairs(members, settings)
     return (
         *means,
-        *adjusted(trends, "trend over sizes, one a protocol", holm=True),
+        *adjusted(trends[True], "trend over sizes, one a protocol", holm=True),
+        *adjusted(trends[False], "trend over sizes, exploratory", holm=False),
         *such,
-        *adjusted(neighbours, "neighbours in size", holm=True),
+        *adjusted(neighbours[True], "neighbours in size", holm=True),
+        *adjusted(neighbours[False], "neighbours in size, exploratory", holm=False),
         *adjusted(pairs, "all pairs of models", holm=False),
         *adjusted(_against_controls(found, settings), "protocol against control", holm=False),
     )

@@ -53,9 +53,10 @@ def cells(
 ) -> tuple[CellResult, ...]:
     """Every cell's delta, with its test adjusted by Holm over the family of corrections.
 
-    The family is every ungated cell that is not the resampling null: these are the claims "this
-    protocol changes accuracy" that a study makes together. The simultaneous intervals are over the
-    same family. BH is over all cells with a test.
+    The family is every ungated cell of the study's confirmatory protocols, or where it names none,
+    of all but the resampling null: these are the claims "this protocol changes accuracy" that a
+    study makes together. The simultaneous intervals are over the same family. BH is over all cells
+    with a test.
     """
     found = arms(frames, study)
     return of_arms(found, resample(found, settings or Settings()))
@@ -124,6 +125,7 @@ def _cell(arm: Arm, settings: Settings) -> CellResult:
         regime=arm.regime,
         gate=arm.gate,
         withheld=arm.withheld,
+        confirmatory=arm.confirmatory,
         n_turns=frame.n_turns,
         n_samples=int(arm.planned_S.sum()),
         n_missing=arm.n_missing,
@@ -321,7 +323,7 @@ def _test(
 
 def _adjusted(found: Sequence[CellResult]) -> tuple[CellResult, ...]:
     tested = {row.cell.id: row.p_value for row in found if row.p_value is not None}
-    family = [row.cell.id for row in found if not row.gate and row.cell.protocol != "resample"]
+    family = [row.cell.id for row in found if row.confirmatory]
     claims = [one for one in family if one in tested]
     by_holm = dict(zip(claims, holm([tested[one] for one in claims]), strict=True))
     by_bh = dict(zip(tested, benjamini_hochberg(list(tested.values())), strict=True))

@@ -118,7 +118,8 @@ class CellResult:
     over all cells with a test. `family_excluded` counts the cells of the family of `p_holm` of
     which no test could be made. `simultaneous` is the interval of `delta` so widened that those of
     the whole family of `p_holm` hold together.
-    `withheld` says why nothing is estimated, or is empty.
+    `withheld` says why nothing is estimated, or is empty. `confirmatory`: the cell is of the family
+    of `p_holm`.
     Costs are as deployed: what these conversations cost with every call paid for.
     """
 
@@ -154,6 +155,7 @@ class CellResult:
     design_effect: float | None = None
     gate: Gate = ""
     withheld: str = ""
+    confirmatory: bool = False
     p_holm: float | None = None
     family_size: int = 0
     family_excluded: int = 0

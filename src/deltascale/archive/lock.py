@@ -243,7 +243,7 @@ def merge(old: Lock | None, new: Lock, *, where: str) -> Lock:
 
 
 def _differences(old: Lock, new: Lock) -> Iterator[str]:
-    for name in ("turns", "max_tokens", "system", "seed"):
+    for name in ("turns", "max_tokens", "system", "seed", "confirmatory"):
         before, after = getattr(old.study, name), getattr(new.study, name)
         if before != after:
             yield f"{name} was {before!r} and is {after!r}"

@@ -379,7 +379,7 @@ def _show_notes(shown: Console, results: Results) -> None:
     if deltas is not None:
         shown.print(
             f"delta in percentage points; {deltas.method} interval; p by McNemar mid-p or cluster "
-            f"sign-flip, Holm over {_n(family, 'cell')} (not resample, not oracle)"
+            f"sign-flip, Holm over {_n(family, 'cell')} ({_of_family(results.study)})"
         )
     doubt = f", {_set_aside(results.spent)}" if results.spent.uncertain_nusd else ""
     shown.print(
@@ -560,6 +560,10 @@ def _set_aside(spent: Spent) -> str:
 
 def _n(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _of_family(study: Study) -> str:
+    return ", ".join(study.confirmatory) or "not resample, not oracle"
 
 
 def _percent(share: float | None) -> str:

@@ -213,6 +213,8 @@ def dump(study: Study, *, folder: Path | None = None) -> str:
         body["budget_usd"] = Decimal(study.budget_nusd).scaleb(-9)
     if study.system:
         body["system"] = study.system
+    if study.confirmatory:
+        body["confirmatory"] = list(study.confirmatory)
     if study.phases:
         body["phases"] = {name: _phase_entry(each, study) for name, each in study.phases.items()}
     return "# A study as it was resolved; it loads again to the same study.\n" + render(body)

@@ -37,7 +37,7 @@ _NAMED: Mapping[str, ModuleType] = {
 }
 _KEYS = (
     "name", "models", "datasets", "protocols", "turns", "epochs", "temperature", "max_tokens",
-    "items", "budget_usd", "seed", "system", "phases",
+    "items", "budget_usd", "seed", "system", "confirmatory", "phases",
 )  # fmt: skip
 _REQUIRED = {
     "name": "name: my-study",
@@ -50,6 +50,7 @@ _PHASE_HINTS = {"budget_usd": "the budget is the study's: all phases share it"}
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HIGHEST_TEMPERATURE = {"anthropic": 1.0}
 _NEEDS_CHANCE = ("resample", "vote")
+_NO_CLAIM = ("resample", "oracle")
 
 
 def check(
@@ -125,6 +126,9 @@ class _Reader:
             ),
             seed=self.whole(fields, "seed", 0, 2**63 - 1, DEFAULT.seed),
             system=self.system(fields.get("system")),
+            confirmatory=self.confirmatory(fields["confirmatory"], named)
+            if "confirmatory" in fields
+            else (),
         )
         self.check_models(draft, fields)
         phases = self.phases(fields["phases"], draft, fields) if "phases" in fields else {}
@@ -194,6 +198,17 @@ class _Reader:
             elif self.exists(entry, name, "protocol"):
                 found.append(name)
         return tuple(found)
+
+    def confirmatory(self, at: Node, protocols: tuple[str, ...]) -> tuple[str, ...]:
+        """The protocols that the study is to make claims of."""
+        found = self.protocol_list(at)
+        for name, entry in zip(found, self.findings.sequence(at, "[review]") or (), strict=False):
+            if name not in protocols:
+                self.findings.add(entry, f"{name!r} is not in protocols", "add it there too")
+            elif name in _NO_CLAIM:
+                remedy = "leave it out: it is compared with, and nothing is claimed of it"
+                self.findings.add(entry, f"{name!r} can't be confirmatory", remedy)
+        return found
 
     def exists(self, at: Node, name: str, kind: str) -> bool:
         """Whether there is a dataset, protocol or scorer of this name or dotted path."""

@@ -283,12 +283,14 @@ def _statistics(results: Results) -> Html:
     size, excluded = max(
         ((one.family_size, one.family_excluded) for one in results.cells), default=(0, 0)
     )
+    declared = results.study.confirmatory
     said: list[Node] = [
         f"level of intervals: {100 * chosen.level:g} %",
         f"joint bootstrap: {chosen.replicates:,} replicates, seed {chosen.seed}",
         f"largest change that counts as none: {100 * chosen.margin:g} points",
         "estimated sizes: " + ("as intervals" if chosen.estimated_sizes else "in no fit"),
-        f"deltas of cells: Holm over {_tests(size, excluded)}",
+        f"deltas of cells: Holm over {_tests(size, excluded)}"
+        + (f", of {', '.join(declared)} as declared before the run" if declared else ""),
         *(f"{name}: {text}" for name, text in families.items()),
         *(text for text in methods if not text.endswith(": ")),
         "estimand E1: these models, over items like these; E2: models and items like these",

@@ -263,7 +263,11 @@ def _tests(results: Results, tests: set[str]) -> Iterator[Sentence]:
                "clusters.",)  # fmt: skip
     family = max((one.family_size for one in results.cells), default=0)
     if family:
-        yield (f"P-values of the {family} cells that are tested are adjusted together by Holm's "
+        declared = results.study.confirmatory
+        which = (
+            f"of {', '.join(declared)}, declared before the run," if declared else "that are tested"
+        )
+        yield (f"P-values of the {family} cells {which} are adjusted together by Holm's "
                "procedure", Cite(("holm1979",)), "; those of exploratory comparisons by that of "
                "Benjamini and Hochberg", Cite(("benjamini1995",)), ".")  # fmt: skip
 
