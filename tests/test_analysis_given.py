@@ -136,3 +136,13 @@ def test_errors_of_a_server_are_no_accuracy_however_few(n: int) -> None:
     fine = replace(frame, reply_CIET=texts, reply_error_CIET=texts < n - 1)
     (one,) = cells([fine], study([spec], "review"), QUICK)
     assert not one.withheld
+
+
+@pytest.mark.parametrize("again", [1, 5])
+def test_answers_that_are_all_alike_make_no_accuracy_surer(again: int) -> None:
+    score = flipped(np.random.default_rng(3), 40, 0.5, 0.3, 0.1)
+    (one,) = analysed(frame_of_scores("d", {REVIEW: np.repeat(score, again, axis=1)})).cells
+    assert one.first.method == ("Wilson" if again == 1 else "linearised, logit, t")
+    share = float(score[:, 0, 0].mean())
+    width = (one.first.high or 0.0) - (one.first.low or 0.0)
+    assert width == pytest.approx(2 * 1.96 * math.sqrt(share * (1 - share) / 40), rel=0.06)
