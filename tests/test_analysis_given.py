@@ -146,3 +146,14 @@ def test_answers_that_are_all_alike_make_no_accuracy_surer(again: int) -> None:
     share = float(score[:, 0, 0].mean())
     width = (one.first.high or 0.0) - (one.first.low or 0.0)
     assert width == pytest.approx(2 * 1.96 * math.sqrt(share * (1 - share) / 40), rel=0.06)
+
+
+def test_a_benchmarks_score_of_samples_that_are_all_alike_has_no_interval() -> None:
+    score = np.ones((40, 2))
+    for changed in (0, 3):
+        score[:changed, 1] = 0.0
+        found = analysed(frame_of_scores("d", {REVIEW: score}, strata=["a", "b"] * 20))
+        row = next(one for one in found.benchmarks if one.part == "a")
+        assert (row.first.value, row.first.low) == (1.0, None)
+        assert row.first.note.startswith("all alike")
+        assert (row.delta.low is None) == (changed == 0)
