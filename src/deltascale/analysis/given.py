@@ -55,28 +55,25 @@ def frame_of_scores(
     shape, n_items = score.shape, score.shape[1]
     # As wide as the last: sums go by the labels' order, and rounding with them.
     labels = tuple(f"i{n:0{len(str(n_items))}}" for n in range(n_items))
-    for name, label in (("clusters", clusters), ("strata", strata)):
-        if len(label) not in (0, n_items):
-            raise ValueError(f"{name} has {len(label)} labels for {n_items} items")
+    named_clusters = _labels("clusters", clusters, labels)
+    named_strata = _labels("strata", strata, ("",) * n_items)
     known = ~np.isnan(score)
     answer = _spread("answers", answers, arrays, missing=-1)
     cost = _spread("cost_usd", cost_usd, arrays, missing=0) * 1e9
-    calls = _spread("n_calls", n_calls, arrays, missing=1)
     nothing = np.zeros(shape, np.int64)
-    chance = np.nan if chance_I is None else chance_I
     return Frame(
         dataset=dataset,
         cells=tuple(Cell(model, dataset, protocol, temperature) for model, protocol in arrays),
         items=labels,
-        clusters=tuple(str(label) for label in clusters) or labels,
-        strata=tuple(str(label) for label in strata) or ("",) * n_items,
+        clusters=named_clusters,
+        strata=named_strata,
         units=labels,
-        chance_I=np.broadcast_to(np.asarray(chance, np.float64), (n_items,)),
+        chance_I=np.full(n_items, np.nan if chance_I is None else chance_I, np.float64),
         planned_CIE=np.ones(shape[:3], np.bool_),
         score_CIET=score,
         outcome_CIET=np.where(known, _OK, _FAILED).astype(np.int8),
         answer_CIET=np.where(known, answer, -1).astype(np.int32),
-        n_calls_CIET=calls.astype(np.int32),
+        n_calls_CIET=_spread("n_calls", n_calls, arrays, missing=1).astype(np.int32),
         input_tokens_CIET=nothing,
         cached_input_tokens_CIET=nothing,
         output_tokens_CIET=nothing,
@@ -132,6 +129,12 @@ def _epochs(given: ArrayLike, key: Key) -> Floats:
             f"least, not the shape {np.shape(given)}"
         )
     return array
+
+
+def _labels(name: str, given: Sequence[str], otherwise: tuple[str, ...]) -> tuple[str, ...]:
+    if len(given) not in (0, len(otherwise)):
+        raise ValueError(f"{name} has {len(given)} labels for {len(otherwise)} items")
+    return tuple(str(label) for label in given) or otherwise
 
 
 def _alike(arrays: Mapping[Key, Floats]) -> Mapping[Key, Floats]:
