@@ -144,6 +144,16 @@ def test_every_estimate_says_what_it_is(found: Results, tmp_path: Path) -> None:
                     assert low - 1e-9 <= value <= high + 1e-9, row
 
 
+def test_every_turn_says_what_its_intervals_are(found: Results, tmp_path: Path) -> None:
+    tables.write_results(tmp_path, found)
+    for row in read(tmp_path / "turns.csv"):
+        assert row["accuracy_method"] == "Wilson", row
+        assert row["delta_method"] == "Tango", row
+        assert row["level"] == "0.95", row
+        assert row["estimand"].startswith("E1:"), row
+        assert row["delta_n"] == row["n_items"], row
+
+
 def test_an_empty_table_keeps_its_header(tmp_path: Path) -> None:
     plan = worlds.plan([worlds.model()], n_items=3, names=("oracle",))
     worlds.run(plan, tmp_path / "ledger.db", call=worlds.reply)

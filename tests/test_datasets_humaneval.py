@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from deltascale import scorers
 from deltascale.datasets import Cache, humaneval, load, subsets
 from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item
+from deltascale.sandbox import try_backend
+from deltascale.scorers.code import run_examples, scorer
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 SPEC = DatasetSpec("humaneval")
@@ -135,3 +138,74 @@ def test_the_golden_order(items: dict[str, Item]) -> None:
 def test_a_line_that_is_no_task(line: str) -> None:
     with pytest.raises(DatasetMistake, match="humaneval line 1: this line is not"):
         humaneval.parse(line + "\n", SPEC)
+
+
+# --- for a base model ----------------------------------------------------------------------------
+
+
+COMPLETION = DatasetSpec("humaneval", options={"mode": "completion"})
+
+
+@pytest.fixture(scope="module")
+def continued(published: bytes) -> dict[str, Item]:
+    every = humaneval.parse(gzip.decompress(published).decode(), COMPLETION)
+    return {item.id: item for item in every}
+
+
+def test_a_completion_is_shown_the_prompt_as_it_is(
+    continued: dict[str, Item], tasks: dict[str, dict[str, str]]
+) -> None:
+    extract = scorers.find("code").extract
+    for name, task in tasks.items():
+        (message,) = continued[name].question.messages
+        assert message.content == task["prompt"]
+        body = task["canonical_solution"]
+        went_on = f"{body.rstrip()}\n\ndef further(x):\n    return x\nprint(further(1))\n"
+        found = extract(continued[name].question, went_on)
+        assert found is not None
+        assert found.rstrip() == body.rstrip(), name
+        whole = f"Now:\n```python\n{task['prompt']}{body}\n```"
+        assert "def further" not in (extract(continued[name].question, whole) or "def further")
+        assert extract(continued[name].question, "\ndef further(x):\n    return x") is None
+        assert extract(continued[name].question, "Error code: 500 - try again") is None
+
+
+def test_a_continued_prompt_is_judged(
+    continued: dict[str, Item], tasks: dict[str, dict[str, str]]
+) -> None:
+    backend = try_backend("wasm")
+    if isinstance(backend, str):
+        pytest.skip(backend)
+    code = scorer(backend)
+    for number in (10, 64):
+        name = f"HumanEval/{number}"
+        item, task = continued[name], tasks[name]
+        solution = task["canonical_solution"]
+        said = {
+            1.0: (f"{solution}\n# more", task["prompt"] + solution),
+            0.0: ("    pass\n", "\treturn None )\n"),
+        }
+        for score, texts in said.items():
+            for text in texts:
+                answer = code.extract(item.question, text)
+                assert answer is not None
+                judged = code.judge(item, answer, text)
+                assert judged.value == score, (name, text, judged)
+                ends = ("syntax_error",) if ")" in text else ("failed_assert", "exception")
+                assert score or judged.detail.startswith(ends), judged
+    examples = run_examples(continued["HumanEval/64"], "    return 0\n", backend=backend)
+    assert examples.count("failed assert") == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "base"}, "known are chat, completion"),
+        ({"mode": "completion", "prompt": "{question}"}, "leave `prompt` out"),
+    ],
+)
+def test_a_mode_that_can_not_be(published: bytes, options: dict[str, str], said: str) -> None:
+    with pytest.raises(DatasetMistake, match=said):
+        humaneval.parse(
+            gzip.decompress(published).decode(), DatasetSpec("humaneval", options=options)
+        )

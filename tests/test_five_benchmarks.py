@@ -31,7 +31,11 @@ from tests import corpus
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 FEW = Settings(replicates=20)
-BROKEN = "Error code: 500 - the server had an error while processing your request"
+EMPTY = {
+    "broken": "Error code: 500 - the server had an error while processing your request",
+    "idle": "I would rather think about it some more.",
+}
+"""What the two models say to everything that know nothing."""
 ENVIRON = {"OPENAI_API_KEY": "sk-test"}
 N_ITEMS = 3
 N_USES = 7
@@ -85,8 +89,8 @@ class Script:
 
     def reply(self, body: Mapping[str, object]) -> str:
         """The gold, or for tools the next action towards it; an error from the other model."""
-        if body["model"] == "broken":
-            return BROKEN
+        if empty := EMPTY.get(str(body["model"])):
+            return empty
         messages = body["messages"]
         assert isinstance(messages, list)
         name, item = self.items[messages[0]["content"]]
@@ -180,8 +184,8 @@ def native(known: Script) -> Callable[[Asked], Told]:
 
     def respond(asked: Asked) -> Told:
         body = json.loads(asked.body)
-        message: dict[str, object] = {"role": "assistant", "content": BROKEN}
-        if body["model"] != "broken":
+        message: dict[str, object] = {"role": "assistant", "content": EMPTY.get(body["model"])}
+        if body["model"] not in EMPTY:
             item = known.items[body["messages"][0]["content"]][1]
             names = {tool["function"]["name"]: tool["function"] for tool in body["tools"]}
             used = attempt(item, told(body["messages"]))
@@ -219,7 +223,7 @@ MODEL = "{{id: openai/{name}, base_url: '{url}', parameters: 1e9, price: 0, nati
 
 def study_text(url: str, wanted: tuple[DatasetSpec, ...]) -> str:
     entries = [{"name": spec.name, "options": spec.options} for spec in wanted]
-    models = ", ".join(MODEL.format(name=name, url=url) for name in ("gold", "broken"))
+    models = ", ".join(MODEL.format(name=name, url=url) for name in ("gold", *EMPTY))
     return (
         f"name: five\nmodels: [{models}]\ndatasets: {json.dumps(entries)}\n"
         f"protocols: [review, resample]\nturns: 2\nitems: {N_ITEMS}\nmax_tokens: 1024\n"
@@ -255,12 +259,15 @@ def results(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Results:
 
 
 def shows_golds(cells: tuple[CellResult, ...]) -> None:
-    """Every gold is right in every turn, and an error is no answer in any."""
+    """Golds are right in every turn, and what holds no answer is wrong; but errors of a server are
+    no accuracy at all."""
     assert {one.cell.protocol for one in cells} == {"review", "resample"}
     for one in cells:
-        assert (one.n_samples, one.n_missing, one.first.n) == (N_ITEMS, 0, N_ITEMS), one.cell
-        right = one.cell.model == "openai/gold"
-        assert one.first.value == one.last.value == (1.0 if right else 0.0), one.cell
+        right, broken = (one.cell.model == f"openai/{name}" for name in ("gold", "broken"))
+        known = 0 if broken else N_ITEMS
+        assert (one.n_samples, one.n_missing, one.first.n) == (N_ITEMS, N_ITEMS - known, known)
+        assert one.withheld.endswith("are error messages") == broken, one.cell
+        assert one.first.value == one.last.value == (None if broken else float(right)), one.cell
         by_outcome = {"ok" if right else "no_answer": N_ITEMS}
         assert one.n_by_outcome_first == one.n_by_outcome_last == by_outcome, one.cell
 
@@ -268,7 +275,7 @@ def shows_golds(cells: tuple[CellResult, ...]) -> None:
 @pytest.mark.parametrize("name", ["gsm8k", "humaneval", "mathbench", "superglue", "toolqa"])
 def test_golds_are_right_and_errors_are_no_answers(name: str, results: Results) -> None:
     own = tuple(one for one in results.cells if one.cell.dataset == name)
-    assert len(own) == 2 * 2
+    assert len(own) == 3 * 2
     shows_golds(own)
     whole = {
         (one.cell.model, one.metric): (one.first.value, one.last.value)
@@ -277,10 +284,11 @@ def test_golds_are_right_and_errors_are_no_answers(name: str, results: Results) 
     }
     for metric, value in WHOLE.get(name, {}).items():
         assert whole["openai/gold", metric] == (value, value), metric
+    assert not any(model == "openai/broken" for model, _ in whole)
     if name == "toolqa":
-        # A model that says nothing else than an error takes no action, step after step.
-        assert whole["openai/broken", "halted"] == (1.0, 1.0)
-        assert whole["openai/broken", "invalid per attempt"] == (7.0, 7.0)
+        # A model that never takes an action is told so, step after step.
+        assert whole["openai/idle", "halted"] == (1.0, 1.0)
+        assert whole["openai/idle", "invalid per attempt"] == (7.0, 7.0)
 
 
 def test_tools_are_called_over_the_wire(cache: Cache, tmp_path: Path) -> None:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from deltascale.analysis.power import Design, assumed, cannot_see
+from deltascale.analysis import frame_of_scores, study_of_frames
+from deltascale.analysis.power import Design, assumed, cannot_see, pilot
 from deltascale.cli import cli
 from deltascale.errors import Mistake
+from deltascale.report import tables, terminal
+from tests.frames import flipped
 
 
 def rows(*arguments: str) -> list[dict[str, object]]:
@@ -115,3 +122,27 @@ def test_mistakes_are_one_line(arguments: tuple[str, ...], says: str) -> None:
     assert isinstance(done.exception, Mistake)
     assert says in str(done.exception)
     assert done.output == ""
+
+
+def test_a_pilots_temperatures_are_told_apart() -> None:
+    rng = np.random.default_rng(0)
+    given = {("lab/m", "review"): flipped(rng, 80, 0.5, 0.3, 0.1)}
+    frame = frame_of_scores("d", given, temperature=0.0)
+    warm = frame_of_scores("d", {("lab/m", "review"): flipped(rng, 80, 0.5, 0.6, 0.1)})
+    both = replace(
+        frame,
+        cells=frame.cells + warm.cells,
+        **{
+            name: np.concatenate([getattr(frame, name), getattr(warm, name)])
+            for name in ("planned_CIE", *(n for n in frame.__slots__ if n.endswith("_CIET")))
+        },
+    )
+    found = pilot([both], study_of_frames([both]), design=Design())
+    wanted = {one.temperature: one.value for one in found if one.quantity == "items_needed"}
+    assert set(wanted) == {0.0, 0.7}
+    assert len(set(wanted.values())) == 2
+    console = Console(record=True, width=120, file=io.StringIO())
+    terminal.show_power(console, tables.power_rows(found))
+    said = console.export_text()
+    assert "d, review, T = 0.0" in said
+    assert "d, review, T = 0.7" in said

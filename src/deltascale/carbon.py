@@ -74,6 +74,8 @@ def footprint(
         return _nothing("not estimated: nothing is known of this model's size", n_calls)
     if n_calls == 0:
         return _nothing("no calls", 0)
+    if output_tokens == 0:
+        return _nothing("not estimated: no tokens are on record", n_calls)
     impacts = compute_llm_impacts(
         model_active_parameter_count=_range(RangeValue, taken.active),
         model_total_parameter_count=_range(RangeValue, taken.total),

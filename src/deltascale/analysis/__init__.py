@@ -3,6 +3,7 @@
 `analyse` answers everything. Each module answers one question and may be called alone, from a
 notebook too: `arms.arms(frames, study)` first, then `joint.resample`, and what is wanted of
 `flips`, `contrasts`, `scaling`, `cost`, `benchmarks`, `sensitivity` and `generalisation`.
+`frame_of_scores` and `study_of_frames` make both from arrays, where no study was run.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from deltascale.analysis import (
     sensitivity,
 )
 from deltascale.analysis.deltas import cells, turns
+from deltascale.analysis.given import frame_of_scores, study_of_frames
 from deltascale.analysis.results import (
     Audited,
     BenchmarkScore,
@@ -56,6 +58,8 @@ __all__ = [
     "TurnResult",
     "analyse",
     "cells",
+    "frame_of_scores",
+    "study_of_frames",
     "turns",
 ]
 

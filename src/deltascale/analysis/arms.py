@@ -88,6 +88,12 @@ class Arm:
         return is_binary(self.first[self.known]) and is_binary(self.last[self.known])
 
     @property
+    def has_answers(self) -> bool:
+        """Whether what was answered is on record, and not its score alone."""
+        answered = self.frame.outcome_CIET[self.c] == _OK
+        return not answered.any() or bool((self.frame.answer_CIET[self.c][answered] >= 0).any())
+
+    @property
     def n_clusters(self) -> int:
         """How many independent groups the complete pairs come from."""
         return len(np.unique(self.cluster_S[self.known]))
@@ -223,19 +229,18 @@ def asked_again(frame: Frame, c: int, score: float) -> bool:
 
 
 def withheld(frame: Frame, c: int) -> str:
-    """Why this cell's replies are no answers, or nothing. Judged from ten replies up.
+    """Why this cell's replies are no answers, or nothing.
 
-    Half of them error messages; or at some turn one text for half of the items, if it holds no
-    answer, or for nine tenths of them, if it is right for fewer than one in ten. (A small model may
-    well prefer one letter, and a constant guess among few options is right more often.)
+    Half of them error messages, however few there are; or, from ten items up, at some turn one text
+    for half of the items, if it holds no answer, or for nine tenths of them, if it is right for
+    fewer than one in ten. (A small model may well prefer one letter, and a constant guess among few
+    options is right more often.)
     """
     there = frame.planned_CIE[c][..., None] & (frame.reply_CIET[c] >= 0)
     there &= frame.n_calls_CIET[c] > 0
     n = int(there.sum())
-    if n < _ENOUGH:
-        return ""
     n_errors = int(frame.reply_error_CIET[c][there].sum())
-    if n_errors >= _VOID_SHARE * n:
+    if n_errors and n_errors >= _VOID_SHARE * n:
         return f"{n_errors} of {n} replies are error messages"
     for turn in range(frame.n_turns):
         at_IE = there[:, :, turn]

@@ -171,14 +171,17 @@ def _words(part: str, name: str) -> str:
 def _estimate(
     words: str, value: float, value_B: Floats, n: int, arm: Arm, settings: Settings
 ) -> Estimate:
-    interval = percentile_interval(value_B, level=settings.level).interval
+    limits = percentile_interval(value_B, level=settings.level).interval
+    # Where all samples are alike, so is every replicate: that is no sign of certainty.
+    alike = n >= _ENOUGH and limits.width == 0
     return estimate(
         words,
         value,
-        interval if n >= _ENOUGH else (np.nan, np.nan),
+        (np.nan, np.nan) if alike or n < _ENOUGH else limits,
         n=n,
         n_missing=arm.n_missing,
         method=f"bootstrap within strata, percentile, {settings.replicates} replicates",
         unit="per attempt" if "per attempt" in words else "share",
         level=settings.level,
+        note="all alike: resampling knows no error" if alike else "",
     )

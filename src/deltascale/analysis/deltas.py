@@ -21,6 +21,7 @@ from deltascale.records import Estimate, Study
 from deltascale.stats.clustered import (
     bonett_price_floor,
     clustered_mean,
+    clustered_ratio,
     mean_equivalence,
     sign_flip_test,
 )
@@ -97,7 +98,9 @@ def _turn(
     return TurnResult(
         cell=frame.cells[c],
         turn=turn,
-        accuracy=_accuracy(f"accuracy at turn {turn}", now_S[there_S], n_missing, settings),
+        accuracy=_accuracy(
+            f"accuracy at turn {turn}", now_S[there_S], cluster_S[there_S], n_missing, settings
+        ),
         delta=_delta(f"accuracy at turn {turn} less turn 0", headline, n_missing, settings),
         outcomes=outcomes(frame, c, turn),
         cost_usd=float(frame.cost_nusd_CIET[c, :, :, turn].sum()) / 1e9,
@@ -119,6 +122,7 @@ def _cell(arm: Arm, settings: Settings) -> CellResult:
     blank = Estimate(delta.estimand, None, note=delta.note or "only for binary scores")
     newcombe = headline.newcombe10 if headline else None
     none = _no_effect(arm, flips, headline, settings)
+    about = arm.cluster_S[known_S], arm.n_missing
     return CellResult(
         cell=arm.cell,
         model=arm.model,
@@ -129,8 +133,8 @@ def _cell(arm: Arm, settings: Settings) -> CellResult:
         n_turns=frame.n_turns,
         n_samples=int(arm.planned_S.sum()),
         n_missing=arm.n_missing,
-        first=_accuracy("accuracy at turn 0", arm.first[known_S], arm.n_missing, settings),
-        last=_accuracy("accuracy at the last turn", arm.last[known_S], arm.n_missing, settings),
+        first=_accuracy("accuracy at turn 0", arm.first[known_S], *about, settings),
+        last=_accuracy("accuracy at the last turn", arm.last[known_S], *about, settings),
         delta=delta,
         newcombe=_beside(delta, newcombe, "Newcombe 10") if newcombe else blank,
         bootstrap=_bootstrapped(delta, headline, settings) if headline else blank,
@@ -210,18 +214,23 @@ def _headline(
     )
 
 
-def _accuracy(estimand: str, score: Floats, n_missing: int, settings: Settings) -> Estimate:
-    """Mean score. Wilson for binary scores of single epochs; the limits ignore clusters, since
-    an accuracy stands beside the delta and is not itself the claim."""
-    n = score.size
+def _accuracy(
+    estimand: str, score: Floats, cluster: NDArray[np.intp], n_missing: int, settings: Settings
+) -> Estimate:
+    """Mean score: Wilson for binary scores of single items, else over the clusters."""
+    n, level = score.size, settings.level
     estimand = f"{E1}: {estimand}"
     if n == 0:
         return Estimate(estimand, None, n_missing=n_missing, note="no answer is known")
-    if is_binary(score):
-        interval = wilson_interval(float(score.sum()), n, level=settings.level)
-        method = "Wilson"
+    labels = cluster if len(np.unique(cluster)) < n else None
+    if not is_binary(score):
+        interval = clustered_mean(score, labels, level=level).interval
+        method = "t" if labels is None else "CR1 t"
+    elif labels is None:
+        interval, method = wilson_interval(float(score.sum()), n, level=level), "Wilson"
     else:
-        interval, method = clustered_mean(score, level=settings.level).interval, "t"
+        interval = clustered_ratio(score, np.ones(n), labels, level=level).interval
+        method = "linearised, logit, t"
     mean = float(score.mean())
     return estimate(
         estimand, mean, interval, n=n, n_missing=n_missing, method=method, level=settings.level

@@ -184,6 +184,8 @@ def _rounds(arm: Arm) -> Iterator[Finding]:
 
 def _answers(arm: Arm, level: float) -> Iterator[Finding]:
     """Changes by what the answer says: also from one wrong answer to another."""
+    if not arm.has_answers:
+        return
     answer = arm.frame.answer_CIET[arm.c]
     code_ST = answer.reshape(-1, answer.shape[-1])
     same = code_ST[:, 0] == code_ST[:, -1]

@@ -69,6 +69,7 @@ class PowerRow:
     models: int | None = None
     dataset: str = ""
     protocol: str = ""
+    temperature: float | None = None
     mc_se: float | None = None
     note: str = ""
 
@@ -82,12 +83,14 @@ def assumed(p_fixed: float, p_broken: float, *, design: Design) -> tuple[PowerRo
 
 
 def pilot(frames: Sequence[Frame], study: Study, *, design: Design) -> tuple[PowerRow, ...]:
-    """Rows for every dataset and ungated protocol of a pilot, at its models' mean flip rates; with
-    epochs, items against epochs; with four sizes, the trend over models by simulation."""
+    """Rows for every dataset, ungated protocol and temperature of a pilot, at its models' mean flip
+    rates; with epochs, items against epochs; with four sizes, the trend over models by simulation.
+    """
     rows: list[PowerRow] = []
-    for (protocol, _), by_dataset in groups(arms(frames, study)).items():
+    for (protocol, temperature), by_dataset in groups(arms(frames, study)).items():
         if protocol == "resample":
             continue
+        own: list[PowerRow] = []
         for dataset, members in by_dataset.items():
             tables = [count_flips(a.first, a.last) for a in members if a.binary and a.known.any()]
             if not tables:
@@ -95,16 +98,17 @@ def pilot(frames: Sequence[Frame], study: Study, *, design: Design) -> tuple[Pow
             n = sum(table.n for table in tables)
             p_fixed = sum(table.fixed for table in tables) / n
             p_broken = sum(table.broken for table in tables) / n
-            own = [*_rows(p_fixed, p_broken, design)]
             d_IE = np.concatenate(
                 [a.d.reshape(a.frame.score_CIET.shape[1:3]) for a in members if a.known.any()]
             )
-            own += _epochs(d_IE, p_fixed - p_broken, design)
-            rows += [replace(row, dataset=dataset, protocol=protocol) for row in own]
+            of_cell = (
+                *_rows(p_fixed, p_broken, design),
+                *_epochs(d_IE, p_fixed - p_broken, design),
+            )
+            own += [replace(row, dataset=dataset) for row in of_cell]
         for panel in panels(by_dataset)[-1:]:
-            rows += [
-                replace(row, dataset=panel.of, protocol=protocol) for row in _trend(panel, design)
-            ]
+            own += [replace(row, dataset=panel.of) for row in _trend(panel, design)]
+        rows += [replace(row, protocol=protocol, temperature=temperature) for row in own]
     return tuple(rows)
 
 

@@ -154,7 +154,7 @@ def _draws(arm: Arm) -> Iterator[Finding]:
     """How often the first answer differs from one run to the next; at temperature 0 too."""
     answer_IE = arm.frame.answer_CIET[arm.c, :, :, 0]
     known_IE = ~np.isnan(arm.score_ST[:, 0].reshape(answer_IE.shape))
-    if answer_IE.shape[1] < 2:
+    if answer_IE.shape[1] < 2 or not arm.has_answers:
         return
     both = known_IE[:, 0] & known_IE[:, 1]
     if both.any():

@@ -61,12 +61,14 @@ def _control(arm: Arm, own: Arm, votes: dict[tuple[str, int], Floats]) -> Contro
     k = min(wanted, n_draws)
     if k < wanted:
         note = f"the same money buys {wanted} answers, {n_draws} are on record: a cheaper control"
-    if (own.cell.id, k) not in votes:
+    if not own.has_answers:
+        k, note = 0, "what the draws answered is not known: they can't vote"
+    elif (own.cell.id, k) not in votes:
         votes[own.cell.id, k] = majority_accuracy(label_SK, right_SK, k=k)
     turns = arm.frame.n_turns
     there = label_SK >= 0
     best = best_of_k_accuracy((right_SK & there).sum(axis=1), there.sum(axis=1), k=turns)
-    return Control(own, k, votes[own.cell.id, k], turns, best, note)
+    return Control(own, k, votes.get((own.cell.id, k)), turns, best, note)
 
 
 def _whole_cost(arm: Arm) -> Floats:

@@ -2,9 +2,10 @@
 
 The hidden tests stay in the target; what a question may show of tests is what its own docstring
 shows. Settings: `plus`, the path of `HumanEvalPlus.jsonl.gz`, adds a second score to the tasks that
-it holds: the same code under many more inputs; `from: hub` reads the copy on the Hugging Face hub
-instead of the release; `counts: any` accepts another number of tasks. Source: Chen et al. 2021,
-arXiv 2107.03374.
+it holds: the same code under many more inputs; `mode: completion` shows the prompt as it is, for a
+base model to continue, instead of asking for a code block; `from: hub` reads the copy on the
+Hugging Face hub instead of the release; `counts: any` accepts another number of tasks. Source: Chen
+et al. 2021, arXiv 2107.03374.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeGuard
 
 from deltascale.datasets import Dataset, bundle, counts, hub, prompts
 from deltascale.datasets.fetch import Cache, Remote, fetch
 from deltascale.errors import DatasetMistake
-from deltascale.records import DatasetSpec, Item, Question
+from deltascale.records import DatasetSpec, Item, Question, user
 
 __all__ = ["FORMAT", "HUMANEVAL", "coding", "examples", "hidden", "parse"]
 
@@ -100,13 +102,30 @@ def _terciles(solutions: Sequence[str]) -> list[str]:
 
 def _item(task: Mapping[str, str], stratum: str, asks: str, spec: DatasetSpec, plus: str) -> Item:
     prompt, entry_point = task["prompt"], task["entry_point"]
+    question = coding(prompt, entry_point, asks=asks, spec=spec)
+    meta = {"prompt": prompt, "entry_point": entry_point}
+    if _mode(spec) == "completion":
+        question = replace(question, messages=(user(prompt),))
+        meta["mode"] = "completion"
     return Item(
         id=task["task_id"],
-        question=coding(prompt, entry_point, asks=asks, spec=spec),
+        question=question,
         target=hidden(entry_point, task["test"], plus=plus),
         stratum=stratum,
-        meta={"prompt": prompt, "entry_point": entry_point},
+        meta=meta,
     )
+
+
+def _mode(spec: DatasetSpec) -> str:
+    found = spec.options.get("mode", "chat")
+    where = f"dataset {spec.name!r} options.mode"
+    if found not in ("chat", "completion"):
+        raise DatasetMistake(f"mode is {found!r}", where=where, remedy="known are chat, completion")
+    if found == "completion" and "prompt" in spec.options:
+        raise DatasetMistake(
+            "a completion is shown the prompt as it is", where=where, remedy="leave `prompt` out"
+        )
+    return found
 
 
 def coding(prompt: str, entry_point: str, *, asks: str, spec: DatasetSpec) -> Question:
@@ -206,7 +225,7 @@ def _literal(source: str) -> str:
 
 
 def _load(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
-    prompts.only_options(spec, ("plus", "from", "counts"))
+    prompts.only_options(spec, ("plus", "mode", "from", "counts"))
     if hub.chosen(spec):
         items = parse(hub.lines("humaneval", cache), spec)
     else:

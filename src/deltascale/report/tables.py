@@ -142,6 +142,13 @@ def turn_rows(turns: Iterable[TurnResult]) -> Iterator[Row]:
             "tokens_in": one.input_tokens,
             "tokens_cached": one.cached_input_tokens,
             "tokens_out": one.output_tokens,
+            "accuracy_method": one.accuracy.method,
+            "delta_n": one.delta.n,
+            "delta_n_missing": one.delta.n_missing,
+            "delta_method": one.delta.method,
+            "level": one.delta.level,
+            "estimand": one.delta.estimand,
+            "note": one.delta.note,
         }
 
 
@@ -340,6 +347,7 @@ def power_rows(rows: Iterable[PowerRow]) -> tuple[Row, ...]:
         {
             "dataset": one.dataset,
             "protocol": one.protocol,
+            "temperature": one.temperature,
             "quantity": one.quantity,
             "items": one.items,
             "epochs": one.epochs,

@@ -484,10 +484,12 @@ def _sums(rows: Sequence[Forecast]) -> tuple[str, ...]:
 
 
 def show_power(shown: Console, rows: Sequence[Row]) -> None:
-    """What a study needs and could see: a table for each dataset and protocol."""
-    for place in dict.fromkeys((row["dataset"], row["protocol"]) for row in rows):
+    """What a study needs and could see: a table for each dataset, protocol and temperature."""
+    several = len({row["temperature"] for row in rows}) > 1
+    for place in dict.fromkeys(map(_place, rows)):
+        named = [str(part) for part in place[:2] if part]
         made = table(
-            ", ".join(str(part) for part in place if part) or "assumed flips",
+            ", ".join(named + [f"T = {place[2]}"] * several) or "assumed flips",
             ["question", "items", "epochs", "models", "answer", ""],
         )
         made.columns[-1].justify = "left"
@@ -495,7 +497,7 @@ def show_power(shown: Console, rows: Sequence[Row]) -> None:
         for number, width in enumerate((30, 5, 6, 6, 12)):
             made.columns[number].min_width = width
         for row in rows:
-            if (row["dataset"], row["protocol"]) == place:
+            if _place(row) == place:
                 made.add_row(
                     _QUESTIONS.get(str(row["quantity"]), str(row["quantity"]).replace("_", " ")),
                     *("" if row[name] is None else str(row[name])
@@ -505,6 +507,10 @@ def show_power(shown: Console, rows: Sequence[Row]) -> None:
                 )  # fmt: skip
         show_table(shown, made, spare=("models", "epochs"))
         shown.print()
+
+
+def _place(row: Row) -> tuple[object, object, object]:
+    return row["dataset"], row["protocol"], row["temperature"]
 
 
 _QUESTIONS = {

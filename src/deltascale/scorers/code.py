@@ -23,7 +23,7 @@ import numpy as np
 from deltascale.records import Item, Judged, Means, Metrics, Question, Score, Scorer
 from deltascale.sandbox import Backend, Limits, Verdict, choose_backend, judge_program
 from deltascale.scorers.benchmark import Floats
-from deltascale.scorers.reply import said
+from deltascale.scorers.reply import is_error_body, said
 
 __all__ = [
     "CODE",
@@ -304,13 +304,14 @@ def scorer(backend: Backend | None = None) -> Scorer:
         wanted = json.loads(item.target)
         problem = CodeProblem(item.meta["prompt"], wanted["entry_point"], wanted["test"])
         shut_in = backend or _best_backend()
-        verdict = judge_code(answer, problem, backend=shut_in)
+        mode = _mode(item, answer)
+        verdict = judge_code(answer, problem, backend=shut_in, mode=mode)
         if "plus" not in wanted:
             return Score(float(verdict.passed), detail=_told(verdict))
         if not verdict.passed:
             return Score(0.0, {"plus": 0.0}, _told(verdict))
         more = replace(problem, tests=wanted["plus"])
-        further = judge_code(answer, more, backend=shut_in, limits=_PLUS_LIMITS)
+        further = judge_code(answer, more, backend=shut_in, mode=mode, limits=_PLUS_LIMITS)
         told = f"{_told(verdict)}; plus: {_told(further)}"
         return Score(1.0, {"plus": float(further.passed)}, told)
 
@@ -324,7 +325,8 @@ def run_examples(item: Item, code: str, *, backend: Backend | None = None) -> st
     for assertion in item.question.examples.splitlines():
         tests = f"def check(candidate):\n    {assertion}\n"
         problem = CodeProblem(item.meta["prompt"], entry_point, tests)
-        verdict = judge_code(code, problem, backend=backend or _best_backend())
+        shut_in = backend or _best_backend()
+        verdict = judge_code(code, problem, backend=shut_in, mode=_mode(item, code))
         if not verdict.passed:
             why = verdict.status.replace("_", " ")
             detail = f": {verdict.detail}" if verdict.detail else ""
@@ -332,18 +334,37 @@ def run_examples(item: Item, code: str, *, backend: Backend | None = None) -> st
     return "\n".join(failed)
 
 
+def _mode(item: Item, code: str) -> Literal["chat", "completion"]:
+    """How the code is made a program: what does not define the function continues the prompt, as
+    it is, where that was asked for."""
+    asked = item.meta.get("mode") == "completion"
+    return "completion" if asked and not _defines(code, item.meta["entry_point"]) else "chat"
+
+
 def _extract(question: Question, text: str) -> str | None:
-    problem = _asked(question.messages[-1].content)
-    return None if problem is None else extract_code(text, problem)
+    shown = question.messages[-1].content
+    problem = _asked(shown)
+    if problem is None:
+        return None
+    if shown_prompt(shown) is not None:
+        return extract_code(text, problem)
+    # The prompt as it is, to be continued. A later turn, or a model made for chat, may still give
+    # the whole function.
+    text = said(text)
+    if any(_blocks(text)) or _defines(text, problem.entry_point):
+        return extract_code(text, problem)
+    cut = cut_completion(text)
+    return cut if cut.strip() and not is_error_body(text) else None
 
 
 @functools.lru_cache(maxsize=1024)
 def _asked(text: str) -> CodeProblem | None:
-    """The problem that a question shows: its last function is the one to be written."""
-    prompt = shown_prompt(text)
-    tree = None if prompt is None else _parse(f"{prompt.rstrip()}\n    pass\n")
+    """The problem that a question shows, in a block or by itself: its last function is the one to
+    be written."""
+    prompt = shown_prompt(text) or text
+    tree = _parse(f"{prompt.rstrip()}\n    pass\n")
     functions = [] if tree is None else [n for n in tree.body if isinstance(n, ast.FunctionDef)]
-    if prompt is None or not functions:
+    if not functions:
         return None
     return CodeProblem(f"{prompt.rstrip()}\n", functions[-1].name, "")
 
