@@ -71,6 +71,7 @@ class PowerRow:
     protocol: str = ""
     mc_se: float | None = None
     note: str = ""
+    temperature: float | None = None
 
 
 def assumed(p_fixed: float, p_broken: float, *, design: Design) -> tuple[PowerRow, ...]:
@@ -85,7 +86,7 @@ def pilot(frames: Sequence[Frame], study: Study, *, design: Design) -> tuple[Pow
     """Rows for every dataset and ungated protocol of a pilot, at its models' mean flip rates; with
     epochs, items against epochs; with four sizes, the trend over models by simulation."""
     rows: list[PowerRow] = []
-    for (protocol, _), by_dataset in groups(arms(frames, study)).items():
+    for (protocol, temperature), by_dataset in groups(arms(frames, study)).items():
         if protocol == "resample":
             continue
         for dataset, members in by_dataset.items():
@@ -100,10 +101,14 @@ def pilot(frames: Sequence[Frame], study: Study, *, design: Design) -> tuple[Pow
                 [a.d.reshape(a.frame.score_CIET.shape[1:3]) for a in members if a.known.any()]
             )
             own += _epochs(d_IE, p_fixed - p_broken, design)
-            rows += [replace(row, dataset=dataset, protocol=protocol) for row in own]
+            rows += [
+                replace(row, dataset=dataset, protocol=protocol, temperature=temperature)
+                for row in own
+            ]
         for panel in panels(by_dataset)[-1:]:
             rows += [
-                replace(row, dataset=panel.of, protocol=protocol) for row in _trend(panel, design)
+                replace(row, dataset=panel.of, protocol=protocol, temperature=temperature)
+                for row in _trend(panel, design)
             ]
     return tuple(rows)
 
@@ -115,7 +120,8 @@ def cannot_see(
     flips: float = 0.2,
     design: Design | None = None,
 ) -> tuple[str, ...]:
-    """A line for every dataset with too few items to find a delta of `looked_for` (a share).
+    """A line for the datasets of each size that is too small to find a delta of `looked_for`, a
+    share of the items.
 
     `flips` is the share of answers taken to change either way. Empty: all can be seen.
     """
@@ -128,17 +134,16 @@ def cannot_see(
         deff=asked.deff,
     )
     lines = []
-    for dataset, items in items_by_dataset.items():
-        if items >= needed:
-            continue
+    for items in dict.fromkeys(n for n in items_by_dataset.values() if n < needed):
+        names = ", ".join(name for name, n in items_by_dataset.items() if n == items)
         least = _least(items, flips, asked)
         seen = (
             "no delta at all" if least is None else f"a delta of {100 * least:.1f} points or more"
         )
         lines.append(
-            f"{dataset}: {items} items see {seen} in a cell; {100 * looked_for:g} points need "
-            f"{math.ceil(needed)} (where {100 * flips:g} % of answers flip; power "
-            f"{100 * asked.power:g} %)"
+            f"{names}: {items} item{'s' * (items != 1)} see{'s' * (items == 1)} {seen} in a cell; "
+            f"{100 * looked_for:g} points need {math.ceil(needed)} "
+            f"(where {100 * flips:g} % of answers flip; power {100 * asked.power:g} %)"
         )
     return tuple(lines)
 

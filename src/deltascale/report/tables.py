@@ -340,6 +340,7 @@ def power_rows(rows: Iterable[PowerRow]) -> tuple[Row, ...]:
         {
             "dataset": one.dataset,
             "protocol": one.protocol,
+            "temperature": one.temperature,
             "quantity": one.quantity,
             "items": one.items,
             "epochs": one.epochs,

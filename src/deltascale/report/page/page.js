@@ -31,9 +31,13 @@
     return made;
   }
   const minus = (text) => text.replace("-", "−");
-  const points = (v) => (v === null ? "—" : minus((v > 0 ? "+" : "") + (100 * v).toFixed(1)));
-  const percent = (v) => (v === null ? "—" : (100 * v).toFixed(1));
-  const dollars = (v) => (v === null ? "—" : "$" + (v >= 1 ? v.toFixed(2) : v === 0 ? "0" : v < 1e-4 ? v.toExponential(1) : String(+v.toPrecision(3))));
+  // As the tables say it: a half goes to the even digit (only x.25 ends in one), nothing has no sign.
+  const tenths = (v) => (Math.abs(v) % 1 === 0.25 ? v - Math.sign(v) * 0.05 : v).toFixed(1);
+  const points = (v) => { const text = v === null ? "—" : tenths(100 * v); return v === null ? text : !Number(text) ? "0.0" : minus((v > 0 ? "+" : "") + text); };
+  const percent = (v) => (v === null ? "—" : tenths(100 * v));
+  const english = (v, least, most) => v.toLocaleString("en-US", { minimumFractionDigits: least, maximumFractionDigits: most });
+  const cents = (v) => v >= 1 || v === Math.round(100 * v) / 100;
+  const dollars = (v) => (v === null ? "—" : v === 0 ? "$0" : "$" + (cents(v) ? english(v, 2, 2) : english(+v.toPrecision(3), 0, 15)));
   function count(v) {
     for (const [unit, name] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) if (v >= unit * 0.9995) return +(v / unit).toPrecision(3) + name;
     return String(Math.round(v));
@@ -273,7 +277,7 @@
         const lines = known(part.map((r) => r[0])).map((c) => ({ colour: shade(cells[c].at[0]), width: 1.4, points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) }));
         return {
           title: titleOf(some.at[2], some.t), height: 230, lines, x: { kind: "linear", domain: [-0.15, last + 0.15], ticks: [...Array(last + 1).keys()], format: String, label: "turn" },
-          y: { kind: "linear", domain, format: (v) => (100 * v).toFixed(0) },
+          y: { kind: "linear", domain, format: (v) => (100 * v).toFixed(0) + " %" },
           marks: part.map(([c, turn, ...accuracy]) => ({ x: turn, y: accuracy[0], colour: shade(cells[c].at[0]), shape: form(cells[c].at[0]), text: `${about(cells[c])}\nturn ${turn}: ${range(percent, accuracy)} %`,
             row: [label(cells[c].at[0]), datasets[d].name, name, turn, percent(accuracy[0]), percent(accuracy[1]), percent(accuracy[2])] })),
         };
@@ -312,7 +316,7 @@
         return {
           title: titleOf(part[0].at[2], part[0].t), height: 270, lines, bands, hatched,
           x: { kind: "log", domain, wide: 56, format: xs === "price" ? dollars : xs === "flops" ? (v) => v.toExponential(0) : count, label: { n: "parameters", active: "active parameters", flops: "training FLOPs", price: "dollars per million tokens out" }[xs] },
-          y: { kind: "linear", domain: tall, zero: ys === "delta", format: (v) => minus((100 * v).toFixed(0)) },
+          y: { kind: "linear", domain: tall, zero: ys === "delta", format: (v) => minus((100 * v).toFixed(0)) + (ys === "delta" ? "" : " %") },
           marks: part.filter((c) => place(c.at[0]) > 0 || (xs === "n" && models[c.at[0]].low)).map((c) => {
             const one = models[c.at[0]], guess = xs === "n" && one.n === null;
             return { x: guess ? null : place(c.at[0]), xs: guess ? [one.low, one.high] : null, y: c[ys][0], ys: beside && c.at[1] !== d ? null : [c[ys][1] ?? c[ys][0], c[ys][2] ?? c[ys][0]], colour: colour(c.at[2]), shape: all ? c.at[1] : 0, hollow: beside && c.at[1] !== d,
