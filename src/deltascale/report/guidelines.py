@@ -190,11 +190,14 @@ def _control(results: Results) -> str:
             continue
         better = sum(is_sure(o.p_adjusted) and (o.estimate.value or 0) > 0 for o in own)
         worse = sum(is_sure(o.p_adjusted) and (o.estimate.value or 0) < 0 for o in own)
+        cheaper = sum(bool(o.estimate.note) for o in own)
+        note = f"; in {cheaper} of them the vote is the cheaper one" if cheaper else ""
         if not better and not worse:
-            return f"Against {words}, no difference is shown in {n_of(len(own), 'comparison')}."
+            n = n_of(len(own), "comparison")
+            return f"Against {words}, no difference is shown in {n}{note}."
         return (
             f"Against {words}, correction is better in {better} and worse in {worse} of "
-            f"{n_of(len(own), 'comparison')} (Benjamini-Hochberg)."
+            f"{n_of(len(own), 'comparison')} (Benjamini-Hochberg){note}."
         )
     return ""
 

@@ -48,6 +48,7 @@
   const arm = (p, t) => protocols[p].name + (several ? ` T${t}` : "");
   const titleOf = (p, t) => arm(p, t) + (protocols[p].oracle ? " (upper bound)" : protocols[p].name === "resample" ? " (answering afresh)" : "");
   const label = (m) => `${models[m].name} (${models[m].size})`;
+  const formName = (name) => ({ loglinear: "log-linear", power_floor: "power with floor", two_rate: "two-rate", error_rate: "error-rate" })[name] ?? name;
   const colour = (i) => `var(--c${((i % 8) + 8) % 8})`;
 
   // --- scales
@@ -323,10 +324,10 @@
               text: `${label(c.at[0])}, size ${one.source}\n${datasets[c.at[1]].name}, ${name}\n${range(ys === "delta" ? points : percent, c[ys])}`,
               row: [label(c.at[0]), one.source, datasets[c.at[1]].name, name, ...c[ys].map(ys === "delta" ? points : percent)] };
           }),
-          more: fits.flatMap((c) => c.points.map((p) => [count(p[0]), p[6] ? "extrapolated" : "form", datasets[d].name, `${name}: ${c.form.replace("_", " ")}`, points(p[1]), points(p[2]), points(p[3])])),
+          more: fits.flatMap((c) => c.points.map((p) => [count(p[0]), p[6] ? "extrapolated" : "form", datasets[d].name, `${name}: ${formName(c.form)}`, points(p[1]), points(p[2]), points(p[3])])),
         };
       });
-      const forms = each ? known(curves.map((c) => c.form)).map((f, i) => ["line", colour(i), f.replace("_", " ")]) : [];
+      const forms = each ? known(curves.map((c) => c.form)).map((f, i) => ["line", colour(i), formName(f)]) : [];
       const kinds = all ? known([...means, ...own].map((c) => c.at[1])).map((k) => [k, "var(--soft)", k === d ? "mean over datasets" : datasets[k].name, beside && k !== d]) : [];
       const why = known(data.refused.filter((r) => r[0] === d && passes([-1, -1, r[1]], r[2])).map((r) => `No curve for ${arm(r[1], r[2])}: ${r[3]}.`));
       return { panels, notes: why, columns: ["model or size", "is", "dataset", "protocol", { delta: "change, points", first: "first, %", last: "last, %" }[ys], "low", "high"], legend: [...kinds, ...forms] };
@@ -351,18 +352,22 @@
     worth() {
       const d = chosen("worth");
       const own = data.worth.filter(([c, , share]) => passes([cells[c].at[0], -1, cells[c].at[2]], cells[c].t) && cells[c].at[1] === d && share !== null);
-      const domain = logExtent(data.worths, 1.6);
+      const domain = logExtent(data.worths, 1.6), later = (t) => t !== data.temperatures[0];
       const panels = bySize.filter((m) => own.some(([c]) => cells[c].at[0] === m)).map((m) => {
         const part = own.filter(([c]) => cells[c].at[0] === m);
         return {
           title: label(m), height: 190, x: { kind: "log", domain, wide: 60, format: dollars, label: "worth of one more right answer" },
           y: { kind: "linear", domain: [-0.04, 1.04], format: (v) => (100 * v).toFixed(0) + " %" },
-          lines: known(part.map((r) => r[0])).map((c) => ({ colour: colour(cells[c].at[2]), points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) })),
-          marks: part.map(([c, usd, share]) => ({ x: usd, y: share, colour: colour(cells[c].at[2]), shape: cells[c].at[2], text: `${about(cells[c])}\nat ${dollars(usd)} a right answer it pays in ${(100 * share).toFixed(0)} % of replicates`,
+          // The further temperatures are broken lines with hollow marks.
+          lines: known(part.map((r) => r[0])).map((c) => ({ colour: colour(cells[c].at[2]), dash: later(cells[c].t) ? "4 3" : "none", points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) })),
+          marks: part.map(([c, usd, share]) => ({ x: usd, y: share, colour: colour(cells[c].at[2]), shape: cells[c].at[2], hollow: later(cells[c].t), text: `${about(cells[c])}\nat ${dollars(usd)} a right answer it pays in ${(100 * share).toFixed(0)} % of replicates`,
             row: [label(m), datasets[d].name, arm(cells[c].at[2], cells[c].t), dollars(usd), (100 * share).toFixed(0) + " %"] })),
         };
       });
-      return { panels, columns: ["model", "dataset", "protocol", "worth", "pays in"], legend: known(own.map(([c]) => cells[c].at[2])).sort((a, b) => a - b).map((p) => [p, colour(p), protocols[p].name]) };
+      return { panels, columns: ["model", "dataset", "protocol", "worth", "pays in"], legend: known(own.map(([c]) => arm(cells[c].at[2], cells[c].t))).map((name) => {
+        const some = cells[own.find(([c]) => arm(cells[c].at[2], cells[c].t) === name)[0]];
+        return [some.at[2], colour(some.at[2]), name, later(some.t)];
+      }) };
     },
   };
   // Sizes from light to dark would vanish into one of the two papers: hues, and shapes beside them.
