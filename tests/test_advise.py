@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,7 +103,33 @@ def test_cells_are_counted_as_they_were_tested(gains: pages.Made) -> None:
     assert not {one.cell.protocol for one in tested} & {"oracle", "resample"}
     sentence = guidelines.answer(results)[0]
     assert sentence.startswith(f"Of {len(tested)} cells (model × dataset × protocol), ")
-    assert f"raised accuracy in {len(up)}" in sentence
+    by = Counter(one.cell.protocol for one in up)
+    assert f"accuracy rose in {len(up)} (review {by['review']}" in sentence
+    cells = [
+        replace(one, p_holm=0.001, delta=changed(one.delta, value=0.1))
+        if one.cell.protocol == "vote" and one.p_holm is not None
+        else one
+        for one in results.cells
+    ]
+    sentence = guidelines.answer(replace(results, cells=tuple(cells)))[0]
+    n_votes = sum(one.cell.protocol == "vote" for one in tested)
+    assert f"(review {by['review']}, vote {n_votes})" in sentence, (
+        "a vote's gain is no self-correction, and is counted apart"
+    )
+
+
+def test_whether_it_is_correction_is_asked_of_corrections_and_answered_of_what_is_shown(
+    gains: pages.Made,
+) -> None:
+    (one,) = [o for o in guidelines.guidelines(gains.results) if "only another draw" in o.question]
+    assert not one.sentence or one.sentence.startswith("Where a difference is shown, ")
+    assert one.evidence
+    assert not any(line.startswith("vote") for line in one.evidence)
+
+
+def test_no_advice_speaks_in_markup(gains: pages.Made) -> None:
+    for one in guidelines.guidelines(gains.results):
+        assert "`" not in " ".join((one.question, one.sentence, *one.evidence))
 
 
 def test_what_blocks_a_headline_blocks_it(gains: pages.Made) -> None:

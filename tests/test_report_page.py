@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -417,7 +418,7 @@ def test_a_study_in_which_nothing_is_shown_says_so(tmp_path: Path, browser: Any)
     null = pages.make(tmp_path, pages.gaining(0.0), of=pages.models())
     assert {one.rung for one in null.results.claims} == {0}
     text = text_of(null.page)
-    assert "no change of accuracy by correction is shown" in text
+    assert "no change of accuracy is shown" in text
     assert "No trend of the change over the models' sizes is shown." in text
     assert "What to do" not in text
     assert "Not supported by this study" in text
@@ -490,3 +491,20 @@ def test_transcripts_are_bounded(tmp_path: Path) -> None:
     assert made.page.stat().st_size < 3_000_000
     by_cell = {(one.cell.id, one.kind) for one in drawn.shown}
     assert len(by_cell) > 4, "every cell has its turn"
+
+
+def test_the_charts_say_numbers_as_the_tables_do(tmp_path: Path, browser: Any) -> None:
+    """16 items: deltas of 6.25 and 18.75 points, which end on a half."""
+    made = pages.make(tmp_path, pages.gaining(0.6), of=pages.models()[:3], n_items=16)
+    cells = [one for one in made.results.cells if not one.gate]
+    halves = [c for c in cells if 100 * abs(c.delta.value or 0) % 1 == 0.25]
+    assert halves, "or nothing is tried"
+    with pages.opened(browser, made.page) as opened:
+        details = opened.page.locator("details:has([data-table='forest'])").first
+        details.locator("summary").click()
+        rows = details.locator("tbody tr").all_inner_texts()
+    said = Counter(tuple(row.split("\t")[3:6]) for row in rows)
+    expected = Counter(
+        tuple(map(points, (c.delta.value, c.delta.low, c.delta.high))) for c in cells
+    )
+    assert said == expected

@@ -31,7 +31,7 @@ class Agreement:
     def __str__(self) -> str:
         return (
             f"{self.n_inside} of {self.n_cells} intervals hold the simulation's true delta; "
-            f"{self.level:.0%} of them should, so about {self.level * self.n_cells:.0f}"
+            f"{100 * self.level:g} % of them should, so about {self.level * self.n_cells:.0f}"
         )
 
 

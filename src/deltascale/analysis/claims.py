@@ -15,6 +15,9 @@ ALPHA = 0.05
 _STEADY = 0.8
 """A form is claimed when the bootstrap of models and items chooses it this often."""
 
+_NAMES = {"loglinear": "log-linear", "power_floor": "power with floor"}
+"""Forms whose names are no words."""
+
 _NO_LAW = frozenset(
     {
         "few_models",
@@ -120,7 +123,7 @@ def _cost(contrasts: Sequence[Finding]) -> str:
     sure = [one for one in rows if one.p_adjusted is not None and one.p_adjusted < ALPHA]
     more = sum((one.estimate.value or 0.0) > 0 for one in sure)
     weaker = sum(bool(one.estimate.note) for one in rows)
-    note = f"; in {weaker} the vote costs less: too few draws on record" if weaker else ""
+    note = f"; in {weaker} the vote is cheaper, as too few draws are on record" if weaker else ""
     return (
         f"beats a vote that costs no more in {more} and loses to it in {len(sure) - more} of "
         f"{len(rows)} cell{'s' * (len(rows) != 1)}{note}"
@@ -133,7 +136,7 @@ def _trend(contrasts: Sequence[Finding]) -> str:
         sure = one.p_adjusted is not None and one.p_adjusted < ALPHA
         if one.quantity == "trend" and sure and made.value is not None:
             return (
-                f"{100 * made.value:+.2f} points per e-fold of size "
+                f"delta changes by {100 * made.value:+.2f} points per e-fold of size "
                 f"({100 * (made.low or 0):+.2f} to {100 * (made.high or 0):+.2f}) in these models"
             )
     return ""
@@ -145,23 +148,24 @@ def _form(contrasts: Sequence[Finding], one: Scaled | None) -> tuple[str, str]:
         return "", (one.refused if one is not None and one.refused else "a fit")
     stops = [caution.text for caution in one.cautions if caution.code in _NO_LAW]
     if stops:
-        return "", f"a law can't be spoken of: {stops[0]}"
+        return "", f"the ground for a law: {stops[0]}"
     such = [c.p_value for c in contrasts if c.quantity == "trend_of_such_models"]
     if not such or such[0] is None or such[0] >= ALPHA:
         return "", "a trend over such models, not only over these"
     close = one.comparison.within(2.0)
     names = [score.fit.family.name for score in close]
     if len(close) > 1:
-        return "", f"one form: {', '.join(names)} are not told apart"
+        said = ", ".join(_NAMES.get(name, name) for name in names)
+        return "", f"one form: {said} are not told apart"
     if names[0] == "power" and not (one.alpha and one.alpha.identified):
         return "", "an exponent whose set has ends"
     if names[0] == "constant" or not close[0].skill > 0:
         return "", "a form that foretells left-out models better than a constant"
-    drawn = one.drawn
+    said, drawn = _NAMES.get(names[0], names[0]), one.drawn
     share = 0.0 if drawn is None else drawn.selection[drawn.names.index(names[0])]
     if share < _STEADY:
-        return "", f"a choice that holds when models are redrawn ({names[0]} in {share:.0%})"
-    return f"{names[0]} form", ""
+        return "", f"a choice that holds when models are redrawn ({said} in {100 * share:.0f} %)"
+    return f"{said} form", ""
 
 
 def _extrapolation(one: Scaled | None, generalisation: Sequence[Finding]) -> tuple[str, str]:

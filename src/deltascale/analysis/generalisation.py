@@ -36,7 +36,7 @@ _KINDS = {
     "demo-sums": "math",
     "humaneval": "code",
     "superglue": "language",
-    "demo-choices": "language",
+    "demo-choices": "math",
     "toolqa": "tools",
 }
 
@@ -174,7 +174,7 @@ def _held_out(
     )  # fmt: skip
     for name, words, value, limits, note in rows:
         yield _finding(
-            f"held_out_{what}_{name}", value, about, words=f"{words} a {what} never seen", n=n,
+            f"held_out_{what}_{name}", value, about, words=f"{words}, for a {what} never seen", n=n,
             limits=limits, dataset=dataset, method=f"{form} form, one {what} left out",
             unit="nats" if name == "skill" else "sd" if name == "mean_z" else "share",
             note="; ".join(t for t in (f"left out in turn: {groups_text}", note) if t),

@@ -119,7 +119,8 @@ def cannot_see(
     flips: float = 0.2,
     design: Design | None = None,
 ) -> tuple[str, ...]:
-    """A line for every dataset with too few items to find a delta of `looked_for` (a share).
+    """A line for the datasets of each size that is too small to find a delta of `looked_for`, a
+    share of the items.
 
     `flips` is the share of answers taken to change either way. Empty: all can be seen.
     """
@@ -132,17 +133,16 @@ def cannot_see(
         deff=asked.deff,
     )
     lines = []
-    for dataset, items in items_by_dataset.items():
-        if items >= needed:
-            continue
+    for items in dict.fromkeys(n for n in items_by_dataset.values() if n < needed):
+        names = ", ".join(name for name, n in items_by_dataset.items() if n == items)
         least = _least(items, flips, asked)
         seen = (
             "no delta at all" if least is None else f"a delta of {100 * least:.1f} points or more"
         )
         lines.append(
-            f"{dataset}: {items} items see {seen} in a cell; {100 * looked_for:g} points need "
-            f"{math.ceil(needed)} (where {100 * flips:g} % of answers flip; power "
-            f"{100 * asked.power:g} %)"
+            f"{names}: {items} item{'s' * (items != 1)} see{'s' * (items == 1)} {seen} in a cell; "
+            f"{100 * looked_for:g} points need {math.ceil(needed)} "
+            f"(where {100 * flips:g} % of answers flip; power {100 * asked.power:g} %)"
         )
     return tuple(lines)
 

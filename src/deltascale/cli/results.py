@@ -86,9 +86,14 @@ def power(pilot: Path | None, as_json: bool, **options: Any) -> None:
     if as_json:
         print_json(rows)
         return
-    from deltascale.report import terminal
+    from deltascale.report import foresight, terminal
 
-    terminal.show_power(terminal.console(), rows)
+    shown = terminal.console()
+    if pilot is not None:
+        from deltascale.archive import lock
+
+        terminal.show_simulated(shown, lock.required(pilot).study)
+    foresight.show_power(shown, rows)
 
 
 @click.command()
@@ -165,6 +170,7 @@ def advise(
         print_json({"guidelines": rules, "advice": made})
         return
     shown = terminal.console()
+    terminal.show_simulated(shown, study)
     if model is None and dataset is None:
         advice.show_guidelines(shown, rules)
     advice.show_advice(shown, made)

@@ -170,7 +170,9 @@ def status(directory: Path, as_json: bool) -> None:
         return
     from deltascale.report import terminal
 
-    terminal.show_status(terminal.console(), study, found)
+    shown = terminal.console()
+    terminal.show_status(shown, study, found)
+    terminal.show_simulated(shown, study)
 
 
 def _part_name(whole: Study, part: Study, n_items: int | None) -> str:

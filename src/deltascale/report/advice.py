@@ -203,25 +203,31 @@ _FEW = 3
 
 def show_guidelines(shown: Console, made: Sequence[Guideline]) -> None:
     """Each question with its answer and evidence; what the study leaves open is said at the end."""
+    from rich.padding import Padding
+
     for one in made:
         if one.supported:
             shown.print(_text(f"{one.question} {one.sentence}"))
             for line in one.evidence:
-                shown.print(_text(f"  {line}", style="dim"))
+                shown.print(Padding(_text(line, style="dim"), (0, 0, 0, 2)))
     left_open = [one for one in made if not one.supported]
     if left_open:
         shown.print("\nnot supported by this study")
     for one in left_open:
-        shown.print(_text(f"  {one.question} {'; '.join(one.evidence)}", style="dim"))
+        text = _text(f"{one.question} {'; '.join(one.evidence)}", style="dim")
+        shown.print(Padding(text, (0, 0, 0, 2)))
 
 
 def show_advice(shown: Console, made: Sequence[Advice]) -> None:
     """A table of the cases; a few are told with their reasons."""
     from deltascale.report.terminal import show_table, table
 
+    several = len({one.temperature for one in made if one.temperature is not None}) > 1
     if len(made) <= _FEW:
         for one in made:
             how = f", by {one.protocol}" if one.verdict == "correct" else ""
+            if how and several:
+                how += f" at temperature {one.temperature:g}"
             shown.print(_text(f"{short(one.model)} on {one.dataset}: {one.verdict}{how}"))
             for name, found in (
                 ("gain, points", one.gain), ("cost per item", one.cost),
@@ -234,14 +240,16 @@ def show_advice(shown: Console, made: Sequence[Advice]) -> None:
             for line in one.because:
                 shown.print(_text(f"  - {line}", style="dim"))
         return
-    columns = ["model", "dataset", "advice", "protocol", "gain, points", "$ a right answer"]
+    columns = ["model", "dataset", "advice", "protocol", *["T"] * several, "gain, points",
+               "$ a right answer"]  # fmt: skip
     worth = any(one.chance is not None for one in made)
     grid = table("", [*columns, *["pays in"] * worth], left=4)
     for one in made:
         price = "" if one.price is None else dollars(one.price.value)
         chance = [] if not worth else [percent(one.chance.value if one.chance else None)]
         gain = "" if one.gain is None else estimate_text(one.gain)
-        texts = (short(one.model)[:24], one.dataset, one.verdict, one.protocol, gain, price)
+        at = [] if not several else ["" if one.temperature is None else f"{one.temperature:g}"]
+        texts = (short(one.model), one.dataset, one.verdict, one.protocol, *at, gain, price)
         grid.add_row(*map(_text, (*texts, *chance)))
     show_table(shown, grid)
 

@@ -6,13 +6,13 @@ open is answered with why it is open. Page and paper speak through here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deltascale.analysis import CellResult, Finding, Results, caveats
 from deltascale.analysis.claims import ALPHA
 from deltascale.analysis.generalisation import task_kind
-from deltascale.report.wording import dollars, estimate_text, short
+from deltascale.report.wording import dollars, estimate_text, n_of, short
 
 __all__ = [
     "Guideline", "answer", "blocked_cells", "cells_tested", "guidelines", "has_gained", "has_lost",
@@ -42,11 +42,16 @@ class Guideline:
 def question(results: Results) -> str:
     """What the study asked, in one sentence."""
     study = results.study
-    names = [name for name in study.protocols if name != "resample"]
+    told = {one.cell.protocol for one in results.cells if one.gate}
+    names = [
+        f"{name} (an upper bound)" if name in told else name
+        for name in study.protocols
+        if name != "resample"
+    ]
     return (
-        f"How much does the accuracy of {_n(len(study.models), 'model')} on "
-        f"{_n(len(study.datasets), 'dataset')} change over {study.turns} turns, when they are "
-        f"asked to correct themselves by {_listed(names)}, and is the change worth its price?"
+        f"How much does the accuracy of {n_of(len(study.models), 'model')} on "
+        f"{n_of(len(study.datasets), 'dataset')} change over {study.turns} turns with "
+        f"{_listed(names)}, and is the change worth its price?"
     )
 
 
@@ -103,20 +108,34 @@ def _signs(results: Results, cells: Sequence[CellResult], blocked: frozenset[str
     n = len(cells)
     whole = f"{n} cells (model × dataset × protocol)" if n != 1 else "the one cell"
     if gained or lost:
-        up, down = (
-            f"raised accuracy in {gained}",
-            f"lowered {'it' if gained else 'accuracy'} in {lost}",
-        )
-        parts = [text for text, n_such in ((up, gained), (down, lost)) if n_such]
-        said = f"Of {whole}, correction {' and '.join(parts)}"
+        by = _by_protocol(cells)
+        ways = [f"{word} in {n_such}{_shares(by, has) if len(by) > 1 else ''}"
+                for word, n_such, has in (("rose", gained, has_gained), ("fell", lost, has_lost))
+                if n_such]  # fmt: skip
+        said = f"Of {whole}, accuracy {' and '.join(ways)}"
         rest = "; in the others no change is shown" if gained + lost < n else ""
     else:
-        said, rest = f"In {whole}, no change of accuracy by correction is shown", ""
+        said, rest = f"In {whole}, no change of accuracy is shown", ""
     if none:
         margin = 100 * results.settings.margin
         rest += f", and in {none} a change of more than {margin:g} points is ruled out"
-    more = f" ({_n(len(blocked), 'cell')} left out: see the health of the study)" if blocked else ""
+    more = (
+        f" ({n_of(len(blocked), 'cell')} left out: see the health of the study)" if blocked else ""
+    )
     return f"{said}{rest} (Holm, {100 * ALPHA:g} %){more}."
+
+
+def _by_protocol(cells: Iterable[CellResult]) -> dict[str, list[CellResult]]:
+    found: dict[str, list[CellResult]] = {}
+    for one in cells:
+        found.setdefault(one.cell.protocol, []).append(one)
+    return found
+
+
+def _shares(by: Mapping[str, Sequence[CellResult]], has: Callable[[CellResult], bool]) -> str:
+    """` (review 5, vote 6)`: a vote's gain is no self-correction, so each is named."""
+    counts = {name: sum(map(has, own)) for name, own in by.items()}
+    return f" ({', '.join(f'{name} {n}' for name, n in counts.items() if n)})"
 
 
 def _sizes(results: Results) -> str:
@@ -138,7 +157,7 @@ def _sizes(results: Results) -> str:
         )
     if trends:
         shown = "; ".join(trends[:_NAMED])
-        rest = f"; and {_n(len(trends) - _NAMED, 'more')}" if len(trends) > _NAMED else ""
+        rest = f"; and {len(trends) - _NAMED} more" if len(trends) > _NAMED else ""
         only = "" if any(c.rung >= 3 for c in results.claims) else ", claimed of these models only"
         return f"The change has a trend over size{only}: {shown}{rest}."
     refusals = [fit.note for fit in results.scaling if fit.form == "none" and fit.note]
@@ -171,11 +190,14 @@ def _control(results: Results) -> str:
             continue
         better = sum(is_sure(o.p_adjusted) and (o.estimate.value or 0) > 0 for o in own)
         worse = sum(is_sure(o.p_adjusted) and (o.estimate.value or 0) < 0 for o in own)
+        cheaper = sum(bool(o.estimate.note) for o in own)
+        note = f"; in {cheaper} of them the vote is the cheaper one" if cheaper else ""
         if not better and not worse:
-            return f"Against {words}, no difference is shown in {_n(len(own), 'comparison')}."
+            n = n_of(len(own), "comparison")
+            return f"Against {words}, no difference is shown in {n}{note}."
         return (
             f"Against {words}, correction is better in {better} and worse in {worse} of "
-            f"{_n(len(own), 'comparison')} (Benjamini-Hochberg)."
+            f"{n_of(len(own), 'comparison')} (Benjamini-Hochberg){note}."
         )
     return ""
 
@@ -203,12 +225,10 @@ def guidelines(results: Results) -> tuple[Guideline, ...]:
 
 def _which_protocol(results: Results, cells: Sequence[CellResult]) -> Guideline:
     asked = "Which protocol, if any?"
-    by_protocol: dict[str, list[CellResult]] = {}
-    for one in cells:
-        by_protocol.setdefault(one.cell.protocol, []).append(one)
+    by_protocol = _by_protocol(cells)
     evidence = tuple(
         f"{name}: gained in {sum(map(has_gained, own))}, lost in {sum(map(has_lost, own))} of "
-        f"{_n(len(own), 'cell')} (Holm)"
+        f"{n_of(len(own), 'cell')} (Holm)"
         for name, own in by_protocol.items()
     )
     helps = [name for name, own in by_protocol.items() if any(map(has_gained, own))]
@@ -218,7 +238,7 @@ def _which_protocol(results: Results, cells: Sequence[CellResult]) -> Guideline:
         sentence = f"Consider {_listed(safe)}: where a change is shown, it is a gain."
     elif helps:
         sentence = f"{_listed(helps).capitalize()} gains in some cells and loses in others: choose "
-        sentence += "by model and dataset, with `advise`."
+        sentence += "by model and dataset."
     elif harms:
         sentence = f"Leave out {_listed(harms)}: where a change is shown, it is a loss."
     else:
@@ -258,7 +278,7 @@ def _which_task(cells: Sequence[CellResult]) -> Guideline:
         kinds.setdefault(name, []).append(one)
     evidence = tuple(
         f"{kind}: gained in {sum(map(has_gained, own))}, lost in {sum(map(has_lost, own))} of "
-        f"{_n(len(own), 'cell')} (Holm)"
+        f"{n_of(len(own), 'cell')} (Holm)"
         for kind, own in kinds.items()
     )
     helps = [kind for kind, own in kinds.items() if any(map(has_gained, own))]
@@ -288,8 +308,8 @@ def _really_correction(results: Results) -> Guideline:
         results,
         "delta_less_resample",
         "Is it correction, or only another draw?",
-        ("It is more than another draw: the gain exceeds that of answering afresh.",
-         "It is less than another draw: answering afresh does better."),
+        ("Where a difference is shown, it is more than another draw: answering afresh gains less.",
+         "Where a difference is shown, it is less than another draw: answering afresh gains more."),
         "answering afresh was not measured: it needs the protocol `resample`",
     )  # fmt: skip
 
@@ -297,7 +317,7 @@ def _really_correction(results: Results) -> Guideline:
 def _versus(
     results: Results, quantity: str, asked: str, said: tuple[str, str], absent: str
 ) -> Guideline:
-    own = _compared(results, quantity)
+    own = [one for one in _compared(results, quantity) if one.protocol != "vote"]
     if not own:
         return Guideline(asked, "", (absent,))
     by_protocol: dict[str, tuple[int, int, int]] = {}
@@ -307,7 +327,7 @@ def _versus(
         by_protocol[one.protocol] = (better + (sure and value > 0), worse + (sure and value < 0),
                                      n + 1)  # fmt: skip
     evidence = tuple(
-        f"{name}: better in {better}, worse in {worse} of {_n(n, 'comparison')} "
+        f"{name}: better in {better}, worse in {worse} of {n_of(n, 'comparison')} "
         "(Benjamini-Hochberg)"
         for name, (better, worse, n) in by_protocol.items()
     )
@@ -315,13 +335,13 @@ def _versus(
     cheaper = sum(bool(one.estimate.note) for one in own)
     if cheaper:
         evidence += (
-            f"in {cheaper} of {_n(len(own), 'comparison')} the vote is the cheaper one: the money "
-            "buys more answers than are on record",
+            f"in {cheaper} of {n_of(len(own), 'comparison')} the vote is the cheaper one: the "
+            "money buys more answers than are on record",
         )
     if better and not worse and not any(_beaten_fairly(one) for one in own):
         return Guideline(asked, "", ("beaten were only votes that cost less", *evidence))
     if better and worse:
-        sentence = "It depends on protocol, model and dataset: see `advise`."
+        sentence = "It depends on protocol, model and dataset."
         return Guideline(asked, sentence, evidence)
     if better or worse:
         return Guideline(asked, said[0] if better else said[1], evidence)
@@ -346,7 +366,7 @@ def _which_turns(results: Results) -> Guideline:
         more = sum(is_sure(o.p_adjusted) and (o.estimate.value or 0) > 0 for o in own)
         less = sum(is_sure(o.p_adjusted) and (o.estimate.value or 0) < 0 for o in own)
         evidence.append(
-            f"turn {turn} gains in {more} and loses in {less} of {_n(len(own), 'cell')} "
+            f"turn {turn} gains in {more} and loses in {less} of {n_of(len(own), 'cell')} "
             "(Benjamini-Hochberg)"
         )
         if more > less:
@@ -370,7 +390,8 @@ def _worth(results: Results, cells: Sequence[CellResult]) -> Guideline:
         return Guideline(asked, "", (why,))
     priced.sort(key=lambda pair: (pair[1].value or 0.0, pair[0].cell.id))
     evidence = tuple(
-        f"{short(one.cell.model)}, {one.cell.dataset}, {one.cell.protocol}: "
+        f"{short(one.cell.model)}, {one.cell.dataset}, "
+        f"{_arm(one.cell.protocol, one.cell.temperature, _several_temperatures(results))}: "
         f"{estimate_text(price)} for one more right answer"
         for one, price in priced[:5]
     )
@@ -397,7 +418,7 @@ def _which_temperature(results: Results) -> Guideline:
     )
     up = sum((one.estimate.value or 0) > 0 for one in sure)
     sentence = f"The higher temperature gains more in {up} and less in {len(sure) - up} of "
-    return Guideline(asked, f"{sentence}{_n(len(own), 'comparison')}.", evidence)
+    return Guideline(asked, f"{sentence}{n_of(len(own), 'comparison')}.", evidence)
 
 
 def of_cell(findings: Sequence[Finding], quantity: str, one: CellResult) -> Finding | None:
@@ -419,10 +440,6 @@ def _several_temperatures(results: Results) -> bool:
 
 def _arm(protocol: str, temperature: float, several: bool) -> str:
     return f"{protocol} at temperature {temperature:g}" if several else protocol
-
-
-def _n(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 or noun == "more" else f"{number} {noun}s"
 
 
 def _listed(names: Sequence[str]) -> str:

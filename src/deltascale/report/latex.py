@@ -22,14 +22,15 @@ from deltascale.report.wording import (
     estimate_text,
     in_unit,
     p_text,
+    per_thousand,
     percent,
     short,
     size_text,
 )
 
 __all__ = [
-    "Sheet", "booktabs", "captioned", "escape", "markdown", "parts", "rung", "sheets", "single",
-    "write",
+    "Sheet", "arm_name", "booktabs", "captioned", "escape", "markdown", "parts", "rung", "sheets",
+    "single", "write",
 ]  # fmt: skip
 
 _ROWS = 44
@@ -220,7 +221,8 @@ def rung(results: Results, protocol: str, temperature: float) -> int:
     )
 
 
-def _arm(results: Results, protocol: str, temperature: float | None) -> str:
+def arm_name(results: Results, protocol: str, temperature: float | None) -> str:
+    """The protocol, with its temperature where the study has several: `review, T=0.2`."""
     name = protocol.rpartition(":")[2]
     if len(results.study.temperatures) < 2 or temperature is None:
         return name
@@ -266,7 +268,7 @@ def _deltas(results: Results, dataset: str, name: str, *, gated: bool) -> Sheet:
     cells = _cells(results, dataset, gated=gated)
     rows = [
         (
-            _arm(results, one.cell.protocol, one.cell.temperature),
+            arm_name(results, one.cell.protocol, one.cell.temperature),
             short(one.cell.model),
             percent(one.first.value),
             percent(one.last.value),
@@ -279,7 +281,7 @@ def _deltas(results: Results, dataset: str, name: str, *, gated: bool) -> Sheet:
         )
         for one in cells
     ]
-    level = f"{results.settings.level:.0%}"
+    level = f"{100 * results.settings.level:g} %"
     family = max((one.family_size for one in cells), default=0)
     methods = ", ".join(dict.fromkeys(one.delta.method for one in cells if one.delta.method))
     if gated:
@@ -306,7 +308,7 @@ def _benchmarks(results: Results, dataset: str, name: str) -> Sheet:
     rows = [
         (
             one.metric,
-            _arm(results, one.cell.protocol, one.cell.temperature),
+            arm_name(results, one.cell.protocol, one.cell.temperature),
             short(one.cell.model),
             in_unit(one.first.value, one.first.unit, signed=False),
             in_unit(one.last.value, one.last.unit, signed=False),
@@ -316,7 +318,7 @@ def _benchmarks(results: Results, dataset: str, name: str) -> Sheet:
         for one in scores
         if one.metric == metric
     ]
-    level = f"{results.settings.level:.0%}"
+    level = f"{100 * results.settings.level:g} %"
     return Sheet(
         f"benchmarks-{name}", "benchmarks", dataset,
         f"{dataset}, as the benchmark itself scores it: at turn 0, at the last turn, and the "
@@ -337,7 +339,7 @@ def _means(results: Results) -> Sheet:
     order = dict.fromkeys((one.protocol, one.temperature, one.model) for one in cells)
     rows = [
         (
-            _arm(results, key[0], key[1]),
+            arm_name(results, key[0], key[1]),
             short(key[2]),
             _brief(found[key]),
             str(found[key].n),
@@ -350,8 +352,8 @@ def _means(results: Results) -> Sheet:
     return Sheet(
         "deltas-all", "deltas", ALL_DATASETS,
         f"{ALL_DATASETS}: each model's delta in percentage points, the mean over datasets of equal "
-        f"weight, with its {results.settings.level:.0%} interval ({methods}), complete pairs, and "
-        "samples missing. Not tested.",
+        f"weight, with its {100 * results.settings.level:g} % interval ({methods}), complete "
+        "pairs, and samples missing. Not tested.",
         ("protocol", "model", "delta", "n", "missing"), tuple(rows), left=2,
         rules=_grouped([row[0] for row in rows]),
     )  # fmt: skip
@@ -384,11 +386,13 @@ def _flips(results: Results, dataset: str, name: str) -> Sheet:
     cells, rows = [], []
     for one in [c for gated in (False, True) for c in _cells(results, dataset, gated=gated)]:
         found = _of(own, one)
+        name_of = arm_name(results, one.cell.protocol, one.cell.temperature)
+        arm = f"{name_of} (upper bound)" if one.gate else name_of
         if "stay_right" in found:
             cells.append(one)
             rows.append(
                 (
-                    _arm(results, one.cell.protocol, one.cell.temperature),
+                    arm,
                     short(one.cell.model),
                     _text(found, "stay_right", signed=False),
                     _text(found, "fix_wrong", signed=False),
@@ -400,7 +404,8 @@ def _flips(results: Results, dataset: str, name: str) -> Sheet:
     return Sheet(
         f"flips-{name}", "flips", dataset,
         f"{dataset}: how often a right answer stays right and a wrong one is fixed, each also less "
-        "what answering afresh does (in points), and how often the answer changed at all.",
+        "what answering afresh does (in points), and how often the answer changed at all; "
+        f"with {100 * results.settings.level:g} % intervals, not adjusted.",
         ("protocol", "model", "stays right", "is fixed", "stays, less null", "fixed, less null",
          "changed"),
         tuple(rows), left=2, rules=_grouped([row[0] for row in rows]),
@@ -412,6 +417,8 @@ def _controls(results: Results, dataset: str, name: str) -> Sheet:
     rows = []
     for one in [c for gated in (False, True) for c in _cells(results, dataset, gated=gated)]:
         found = _of(own, one)
+        name_of = arm_name(results, one.cell.protocol, one.cell.temperature)
+        arm = f"{name_of} (upper bound)" if one.gate else name_of
         for quantity, words in (
             ("delta_less_resample", "delta less that of answering afresh"),
             ("accuracy_less_vote_of_equal_cost", "accuracy less that of a {}"),
@@ -421,7 +428,7 @@ def _controls(results: Results, dataset: str, name: str) -> Sheet:
             if row is not None:
                 rows.append(
                     (
-                        _arm(results, one.cell.protocol, one.cell.temperature),
+                        arm,
                         short(one.cell.model),
                         words.format(row.versus),
                         _brief(row.estimate),
@@ -430,8 +437,8 @@ def _controls(results: Results, dataset: str, name: str) -> Sheet:
                 )
     return Sheet(
         f"controls-{name}", "controls", dataset,
-        f"{dataset}: every protocol against its controls on the same items, in points; p adjusted "
-        "by Benjamini and Hochberg.",
+        f"{dataset}: every protocol against its controls on the same items, in points, with "
+        f"{100 * results.settings.level:g} % intervals; p adjusted by Benjamini and Hochberg.",
         ("protocol", "model", "compared", "difference", "p (BH)"), tuple(rows), left=3,
         rules=_grouped([row[0] for row in rows]),
     )  # fmt: skip
@@ -457,7 +464,7 @@ def _costs(results: Results, dataset: str, name: str) -> Sheet:
         ]
         rows.append(
             (
-                _arm(results, one.cell.protocol, one.cell.temperature),
+                arm_name(results, one.cell.protocol, one.cell.temperature),
                 short(one.cell.model),
                 _value(found, "cost_first"),
                 _value(found, "cost_extra"),
@@ -468,10 +475,10 @@ def _costs(results: Results, dataset: str, name: str) -> Sheet:
     pays = [f"pays at ${usd:g}" for usd in results.settings.usd_per_corrected]
     return Sheet(
         f"costs-{name}", "costs", dataset,
-        f"{dataset}: dollars an item for the first answer and for its correction, as deployed; "
-        "dollars for one more right answer with Fieller's interval (dominated: it costs and gains "
-        "nothing; unbounded: delta may be zero); and the share of replicates in which correction "
-        "pays, by what a right answer is worth.",
+        f"{dataset}: dollars for the first answers of 1,000 items and for their correction, as "
+        "deployed; dollars for one more right answer with Fieller's interval (dominated: it costs "
+        "and gains nothing; unbounded: delta may be zero); and the share of replicates in which "
+        "correction pays, by what a right answer is worth.",
         ("protocol", "model", "first", "correction", "one more right answer", *pays),
         tuple(rows), left=2, rules=_grouped([row[0] for row in rows]),
     )  # fmt: skip
@@ -479,7 +486,7 @@ def _costs(results: Results, dataset: str, name: str) -> Sheet:
 
 def _value(found: Mapping[str, Finding], quantity: str) -> str:
     one = found.get(quantity)
-    return "—" if one is None else dollars(one.estimate.value)
+    return "—" if one is None else per_thousand(one.estimate.value)
 
 
 def _frontier(results: Results, dataset: str, name: str) -> Sheet:
@@ -492,8 +499,8 @@ def _frontier(results: Results, dataset: str, name: str) -> Sheet:
     rows = tuple(
         (
             short(point.model),
-            _arm(results, point.protocol, point.temperature),
-            dollars(point.cost_usd.value),
+            arm_name(results, point.protocol, point.temperature),
+            per_thousand(point.cost_usd.value),
             estimate_text(point.accuracy, signed=False),
             percent(point.membership.value),
         )
@@ -502,15 +509,15 @@ def _frontier(results: Results, dataset: str, name: str) -> Sheet:
     return Sheet(
         f"frontier-{name}", "frontier", dataset,
         f"{dataset}: ways to an answer that are undominated (none other is cheaper and as "
-        f"accurate) in at least {_SHOWN:.0%} of the replicates, cheapest first, as deployed.",
-        ("model", "way", "cost an item", "accuracy", "undominated"), rows, left=2,
+        f"accurate) in at least {100 * _SHOWN:g} % of the replicates, cheapest first, as deployed.",
+        ("model", "way", "cost of 1,000 items", "accuracy", "undominated"), rows, left=2,
     )  # fmt: skip
 
 
 def _scaling(results: Results, dataset: str, name: str) -> Sheet:
     rows = [
         (
-            _arm(results, fit.protocol, fit.temperature),
+            arm_name(results, fit.protocol, fit.temperature),
             "not fitted" if fit.form == "none" else fit.form.replace("_", "-"),
             str(fit.n_models),
             _figure(fit.delta_aicc),

@@ -21,7 +21,7 @@ from deltascale.engine import Progress, Watch
 from deltascale.forecast import Forecast
 from deltascale.ledger import Spent, Status
 from deltascale.records import Cell, Estimate, Study
-from deltascale.report.wording import Row, dollars, in_unit, size_text, visible
+from deltascale.report.wording import dollars, in_unit, n_of, size_text, visible
 
 if TYPE_CHECKING:
     # What shows a run has no need of what estimates, which takes longest to import.
@@ -31,9 +31,9 @@ __all__ = [
     "console",
     "show_estimate",
     "show_footprint",
-    "show_power",
     "show_results",
     "show_run",
+    "show_simulated",
     "show_status",
     "show_table",
     "show_totals",
@@ -314,8 +314,9 @@ def _deltas(title: str, rows: Sequence[CellResult], paths: Mapping[str, str]) ->
     some_missing = any(row.n_missing for row in rows)
     made = table(
         title,
-        ["model", "size", "dataset" if several_datasets else "protocol", "% right by turn",
-         "delta", "95 % interval", "p Holm", "fix/break", "extra $", *["miss."] * some_missing],
+        ["model", "size", "dataset" if several_datasets else "protocol",
+         *["T"] * several_temperatures, "% right by turn", "delta", "95 % interval", "p Holm",
+         "fix/break", "extra $", *["miss."] * some_missing],
         left=3,
     )  # fmt: skip
     before = rows[0].cell.protocol, rows[0].cell.dataset
@@ -324,12 +325,11 @@ def _deltas(title: str, rows: Sequence[CellResult], paths: Mapping[str, str]) ->
             made.add_row()
             before = row.cell.protocol, row.cell.dataset
         name = row.cell.dataset if several_datasets else row.cell.protocol
-        if several_temperatures:
-            name += f" T{row.cell.temperature:g}"
         made.add_row(
             _short(row.cell.model),
             size_text(row.model.size),
-            escape(name),
+            _short(name),
+            *[f"{row.cell.temperature:g}"] * several_temperatures,
             paths[row.cell.id],
             _points(row.delta.value),
             _interval(row.delta.low, row.delta.high),
@@ -354,10 +354,11 @@ def _paths(turns: Sequence[TurnResult]) -> dict[str, str]:
 
 def _show_notes(shown: Console, results: Results) -> None:
     missing = [one for one in results.cells if one.n_missing]
+    several = len(results.study.temperatures) > 1
     if missing:
         made = table(
             "missing answers: the delta if each were as bad, or as good, as can be",
-            ["model", "dataset", "protocol", "missing", "of", "worst", "best"],
+            ["model", "dataset", "protocol", *["T"] * several, "missing", "of", "worst", "best"],
             left=3,
         )
         for one in missing:
@@ -365,6 +366,7 @@ def _show_notes(shown: Console, results: Results) -> None:
                 _short(one.cell.model),
                 escape(one.cell.dataset),
                 escape(one.cell.protocol),
+                *[f"{one.cell.temperature:g}"] * several,
                 str(one.n_missing),
                 str(one.n_samples),
                 _points(one.worst.value),
@@ -372,30 +374,35 @@ def _show_notes(shown: Console, results: Results) -> None:
             )
         show_table(shown, made)
         shown.print()
-    if any(one.model.provider == "simulated" for one in results.cells):
-        shown.print("[bold]simulated models: these numbers say nothing about any real model[/]")
+    show_simulated(shown, results.study)
     family = max((one.family_size for one in results.cells), default=0)
-    deltas = next((one.delta for one in results.cells if one.delta.method), None)
-    if deltas is not None:
+    intervals = dict.fromkeys(one.delta.method for one in results.cells if one.delta.method)
+    if intervals:
         shown.print(
-            f"delta in percentage points; {deltas.method} interval; p by McNemar mid-p or cluster "
-            f"sign-flip, Holm over {_n(family, 'cell')} ({_of_family(results.study)})"
+            f"delta in percentage points; {' or '.join(intervals)} interval; p by McNemar mid-p or "
+            f"cluster sign-flip, Holm over {n_of(family, 'cell')} ({_of_family(results.study)})"
         )
     doubt = f", {_set_aside(results.spent)}" if results.spent.uncertain_nusd else ""
     shown.print(
-        f"{_n(results.spent.n_calls, 'call')}, ${results.spent.spent_nusd / 1e9:.4f} spent{doubt}"
+        f"{n_of(results.spent.n_calls, 'call')}, ${results.spent.spent_nusd / 1e9:.4f} spent{doubt}"
     )
+
+
+def show_simulated(shown: Console, study: Study) -> None:
+    """Says so where numbers are of simulated models."""
+    if any(model.provider == "simulated" for model in study.models):
+        shown.print("[bold]simulated models: these numbers say nothing about any real model[/]")
 
 
 def show_run(shown: Console, study: Study, progress: Progress) -> None:
     """One line on a run that ended by itself."""
     total, missing = sum(progress.total.values()), sum(progress.missing.values())
     done = sum(progress.done.values()) - missing
-    replayed = f", {progress.n_replayed} replayed" if progress.n_replayed else ""
+    replayed = f", {progress.n_replayed:,} replayed" if progress.n_replayed else ""
     shown.print(
-        f"{escape(study.name)}: {done} of {_n(total, 'sample')}, "
+        f"{escape(study.name)}: {done:,} of {n_of(total, 'sample')}, "
         + f"{missing} missing, " * bool(missing)
-        + f"{_n(progress.n_calls, 'call')} bought{replayed}, "
+        + f"{n_of(progress.n_calls, 'call')} bought{replayed}, "
         f"${progress.spent_nusd / 1e9:.4f} spent in all"
     )
     shown.print()
@@ -409,11 +416,14 @@ def show_footprint(shown: Console, models: Sequence[str], used: Sequence[Footpri
     known = [one for one in used if one.emissions.value is not None]
     if known:
         shown.print(f"{_used(known)}; ranges span assumptions:")
+    said: dict[str, list[str]] = {}
     for model in dict.fromkeys(models):
         own = [one for one, of in zip(used, models, strict=True) if of == model]
         told = [one for one in own if one.emissions.value is not None]
         text = f"{_used(told)}; {told[0].assumptions}" if told else own[0].emissions.note
-        shown.print(f"  {_short(model)}: {escape(text)}")
+        said.setdefault(text, []).append(_short(model))
+    for text, names in said.items():
+        shown.print(f"  {', '.join(names)}: {escape(text)}")
 
 
 def _used(footprints: Sequence[Footprint]) -> str:
@@ -475,55 +485,12 @@ def show_estimate(
 
 def _sums(rows: Sequence[Forecast]) -> tuple[str, ...]:
     return (
-        str(sum(one.n_calls for one in rows)),
-        str(sum(one.n_on_record for one in rows)),
+        f"{sum(one.n_calls for one in rows):,}",
+        f"{sum(one.n_on_record for one in rows):,}",
         _thousands(sum(one.input_tokens[1] for one in rows)),
         _thousands(sum(one.output_tokens[1] for one in rows)),
         *(dollars(sum(one.usd[scenario] for one in rows)) for scenario in range(3)),
     )
-
-
-def show_power(shown: Console, rows: Sequence[Row]) -> None:
-    """What a study needs and could see: a table for each dataset, protocol and temperature."""
-    several = len({row["temperature"] for row in rows}) > 1
-    for place in dict.fromkeys(map(_place, rows)):
-        named = [str(part) for part in place[:2] if part]
-        made = table(
-            ", ".join(named + [f"T = {place[2]}"] * several) or "assumed flips",
-            ["question", "items", "epochs", "models", "answer", ""],
-        )
-        made.columns[-1].justify = "left"
-        made.columns[-1].no_wrap = False
-        for number, width in enumerate((30, 5, 6, 6, 12)):
-            made.columns[number].min_width = width
-        for row in rows:
-            if _place(row) == place:
-                made.add_row(
-                    _QUESTIONS.get(str(row["quantity"]), str(row["quantity"]).replace("_", " ")),
-                    *("" if row[name] is None else str(row[name])
-                      for name in ("items", "epochs", "models")),
-                    _answer(row["value"], str(row["unit"])),
-                    escape(str(row["note"])),
-                )  # fmt: skip
-        show_table(shown, made, spare=("models", "epochs"))
-        shown.print()
-
-
-def _place(row: Row) -> tuple[object, object, object]:
-    return row["dataset"], row["protocol"], row["temperature"]
-
-
-_QUESTIONS = {
-    "power": "power with these items",
-    "items_until_only_models_help": "beyond it only models help",
-    "items_for_epochs": "items with these epochs",
-}
-
-
-def _answer(value: object, unit: str) -> str:
-    if not isinstance(value, int | float):
-        return "-"
-    return f"{100 * value:.1f} %" if unit == "share" else f"{value:,.0f} {unit}"
 
 
 def show_status(shown: Console, study: Study, status: Status) -> None:
@@ -531,7 +498,16 @@ def show_status(shown: Console, study: Study, status: Status) -> None:
     made = table(
         study.name, ["model", "dataset", "protocol", "T", "done", "failed", "to do"], left=3
     )
-    for planned, outcomes in status.by_cell:
+    models = [one.id for one in study.models]
+    places = [one.name for one in study.datasets]
+    for planned, outcomes in sorted(
+        status.by_cell,
+        key=lambda row: (
+            *map(_place, ((places, row[0].cell.dataset), (study.protocols, row[0].cell.protocol))),
+            row[0].cell.temperature,
+            _place((models, row[0].cell.model)),
+        ),
+    ):
         n_failed = outcomes.get("failed", 0)
         n_done = sum(outcomes.values()) - n_failed - outcomes.get("budget", 0)
         made.add_row(
@@ -545,7 +521,7 @@ def show_status(shown: Console, study: Study, status: Status) -> None:
         )
     show_table(shown, made)
     for model, count, failure in status.failures:
-        kind, attempts = failure.kind.replace("_", " "), _n(count, "failed attempt")
+        kind, attempts = failure.kind.replace("_", " "), n_of(count, "failed attempt")
         shown.print(f"{escape(model)}: {attempts}, {kind}: {escape(failure.message)}")
     for asked, served in status.served:
         if served and served != asked:
@@ -553,8 +529,13 @@ def show_status(shown: Console, study: Study, status: Status) -> None:
     budget = f" of ${study.budget_nusd / 1e9:.2f}" if study.budget_nusd is not None else ""
     spent = status.spent
     doubt = f", {_set_aside(spent)}" if spent.uncertain_nusd else ""
-    calls = _n(spent.n_calls, "call")
+    calls = n_of(spent.n_calls, "call")
     shown.print(f"{calls}, ${spent.spent_nusd / 1e9:.4f} spent{budget}{doubt}")
+
+
+def _place(of: tuple[Sequence[str], str]) -> int:
+    names, name = of
+    return names.index(name) if name in names else len(names)
 
 
 def _set_aside(spent: Spent) -> str:
@@ -562,10 +543,6 @@ def _set_aside(spent: Spent) -> str:
 
 
 # --- numbers as text -----------------------------------------------------------------------------
-
-
-def _n(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _of_family(study: Study) -> str:
@@ -577,11 +554,17 @@ def _percent(share: float | None) -> str:
 
 
 def _points(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:+.1f}"
+    return "" if share is None else _signed(100 * share)
 
 
 def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+    return "" if low is None or high is None else f"{_signed(100 * low)} to {_signed(100 * high)}"
+
+
+def _signed(points: float) -> str:
+    """As on the page and in the paper, what rounds to nothing has no sign."""
+    text = f"{points:+.1f}"
+    return text if float(text) else text[1:]
 
 
 def _p_value(p: float | None) -> str:

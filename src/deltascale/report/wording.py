@@ -14,8 +14,8 @@ from typing import TypeAlias
 from deltascale.records import Estimate, Size
 
 __all__ = [
-    "Row", "Value", "count", "dollars", "estimate_text", "in_unit", "p_text", "percent", "points",
-    "short", "size_text", "visible", "within",
+    "Row", "Value", "count", "dollars", "estimate_text", "in_unit", "n_of", "p_text",
+    "per_thousand", "percent", "points", "short", "size_text", "visible", "within",
 ]  # fmt: skip
 
 NONE = "—"
@@ -45,6 +45,16 @@ def dollars(usd: float | None) -> str:
     if size >= 1:
         return f"{sign}${size:,.2f}"
     return f"{sign}${size:.2f}" if size == round(size, 2) else f"{sign}${_plain(size)}"
+
+
+def per_thousand(usd: float | None) -> str:
+    """Dollars for a thousand of what costs `usd`: prices of single answers are all zeros."""
+    return dollars(None if usd is None else 1000 * usd)
+
+
+def n_of(number: int, noun: str) -> str:
+    """`1 cell`, `2 cells`, `1,000 cells`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def count(parameters: float | None) -> str:

@@ -46,11 +46,11 @@ _TEXT: dict[CautionCode, str] = {
         "and no talk of a law"
     ),
     "narrow_range": "sizes span {value:.2f} decades, fewer than {limit:g}",
-    "one_model_decides": "one model holds {value:.0%} of its own fitted value (limit {limit:.0%})",
-    "one_provider_decides": "one provider holds {value:.0%} of the leverage (limit {limit:.0%})",
+    "one_model_decides": "one model holds {share} of its own fitted value (limit {most})",
+    "one_provider_decides": "one provider holds {share} of the leverage (limit {most})",
     "left_out_sign": "leaving out one model changes the sign of alpha",
     "alpha_not_identified": "the set of exponents not rejected has no end",
-    "sizes_undisclosed": "{value:.0%} of the sizes are not disclosed (limit {limit:.0%})",
+    "sizes_undisclosed": "{share} of the sizes are not disclosed (limit {most})",
     "vertex_outside": "the quadratic turns at N = {value:.3g}, outside the sizes observed",
     "scatter_dominates": (
         "models scatter {value:.1f} times their mean standard error (limit {limit:g}): "
@@ -70,7 +70,13 @@ class Caution:
 
     @property
     def text(self) -> str:
-        text = _TEXT[self.code].format(value=self.value, limit=self.limit)
+        # One decimal, or a share just above its limit would read like the limit itself.
+        text = _TEXT[self.code].format(
+            value=self.value,
+            limit=self.limit,
+            share=f"{100 * self.value:.1f} %",
+            most=f"{100 * self.limit:g} %",
+        )
         return text.replace("1 models", "1 model") if text.startswith("1 models") else text
 
 

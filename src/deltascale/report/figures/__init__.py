@@ -373,10 +373,10 @@ def _deltas(scene: _Scene) -> Iterator[Picture]:
             of = f"Delta (accuracy at the last turn less accuracy at turn 0) on {_shown(dataset)}"
             caption = (
                 f"{of}, upper bound: the protocol is told whether an answer is right, so delta "
-                f"can't be negative. {level:.0%} intervals."
+                f"can't be negative. {100 * level:g} % intervals."
                 if gated
-                else f"{of}, with {level:.0%} intervals; filled where it differs from zero after "
-                "Holm's adjustment over all cells that are tested."
+                else f"{of}, with {100 * level:g} % intervals; filled where it differs from zero "
+                "after Holm's adjustment over all cells that are tested."
             )
             yield scene.picture(
                 "oracle" if gated else "deltas", dataset, caption, found,
@@ -426,8 +426,8 @@ def _turns(scene: _Scene) -> Iterator[Picture]:
                 title = scene.bound(key)
                 found.append((title, panels.turns(rows, scene.places)))
         caption = (
-            f"Accuracy on {_shown(dataset)} turn by turn, with {level:.0%} intervals; lines are "
-            "models, darker with size."
+            f"Accuracy on {_shown(dataset)} turn by turn, with {100 * level:g} % intervals; lines "
+            "are models, darker with size."
         )
         yield scene.picture(
             "turns", dataset, caption, found, x="turn", y="accuracy, %", height=1.6, page=5,
@@ -489,9 +489,10 @@ def _scaling_caption(
     level = scene.results.settings.level
     points = "models' means over datasets" if averaged else "cells"
     said = [
-        f"Delta against model size on {_shown(dataset)}: points are {points} with {level:.0%} "
-        "intervals; lines are the forms within 4 of the best AICc and the two-rate model, with the "
-        "band of the best form's mean; faint lines on grey are extrapolation."
+        f"Delta against model size on {_shown(dataset)}: points are {points} with "
+        f"{100 * level:g} % intervals; lines are the forms within 4 of the best AICc and the "
+        "two-rate model, with the band of the best form's mean; faint lines on grey are "
+        "extrapolation."
     ]
     if dataset == ALL_DATASETS:
         others = "faint points of single" if averaged else "points of each"
@@ -523,10 +524,11 @@ def _frontier(scene: _Scene) -> Iterator[Picture]:
         caption = (
             f"What an answer costs and how often it is right on {_shown(dataset)}, as deployed "
             "(every call paid for). Lines join a model's first answer to what each protocol makes "
-            "of it; faint points are undominated in under 5% of the bootstrap's replicates."
+            "of it; faint points are undominated in under 5 % of the bootstrap's replicates; "
+            f"accuracy with {100 * scene.results.settings.level:g} % intervals."
         )
         yield scene.picture(
-            "frontier", dataset, caption, found, x="cost per item", y="accuracy, %",
+            "frontier", dataset, caption, found, x="cost of 1,000 items", y="accuracy, %",
             height=2.4, page=2, column=1, key=tuple(dict.fromkeys(used)),
         )  # fmt: skip
 
@@ -574,6 +576,9 @@ def _power(scene: _Scene) -> Iterator[Picture]:
         "of five, at the flip rates seen here and the level that Holm's first step leaves. Dotted: "
         "the pairs this study has."
     )
+    if len(scene.results.study.temperatures) > 1 and scene.power:
+        first = next((row.temperature for row in scene.power if row.temperature is not None), None)
+        caption += "" if first is None else f" At temperature {first:g}."
     yield scene.picture(
         "power", ALL_DATASETS, caption, found, x="items", y="least delta, points", height=1.6,
         page=3, key_from_panel=True,

@@ -428,7 +428,7 @@ def _dollars(axes: Axes) -> None:
 
     axes.xaxis.set_major_locator(LogLocator(10, numticks=5))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: usd(v)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: usd(1000 * v)))
 
 
 def usd(value: float) -> str:

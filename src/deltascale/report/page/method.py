@@ -12,7 +12,7 @@ from deltascale.ledger import Status
 from deltascale.records import ModelSpec
 from deltascale.report.page.inert import Html, Node, join, tag
 from deltascale.report.page.sections import listed, row, section, table
-from deltascale.report.wording import dollars, short, size_text, within
+from deltascale.report.wording import dollars, n_of, short, size_text, within
 
 __all__ = ["Locked", "health", "method"]
 
@@ -287,7 +287,7 @@ def _statistics(results: Results) -> Html:
     said: list[Node] = [
         f"level of intervals: {100 * chosen.level:g} %",
         f"joint bootstrap: {chosen.replicates:,} replicates, seed {chosen.seed}",
-        f"largest change that counts as none: {100 * chosen.margin:g} points",
+        f"largest change that counts as none: {_points(100 * chosen.margin)}",
         "estimated sizes: " + ("as intervals" if chosen.estimated_sizes else "in no fit"),
         f"deltas of cells: Holm over {_tests(size, excluded)}"
         + (f", of {', '.join(declared)} as declared before the run" if declared else ""),
@@ -299,8 +299,12 @@ def _statistics(results: Results) -> Html:
     return tag("div", tag("h3", "Statistics"), listed(said))
 
 
+def _points(margin: float) -> str:
+    return f"{margin:g} point" if margin == 1 else f"{margin:g} points"
+
+
 def _tests(size: int, excluded: int) -> str:
-    return f"{size} tests" + (f" ({excluded} more could not be made)" if excluded else "")
+    return n_of(size, "test") + (f" ({excluded} more could not be made)" if excluded else "")
 
 
 def _environment(locked: Locked) -> Html | None:

@@ -31,9 +31,13 @@
     return made;
   }
   const minus = (text) => text.replace("-", "−");
-  const points = (v) => (v === null ? "—" : minus((v > 0 ? "+" : "") + (100 * v).toFixed(1)));
-  const percent = (v) => (v === null ? "—" : (100 * v).toFixed(1));
-  const dollars = (v) => (v === null ? "—" : "$" + (v >= 1 ? v.toFixed(2) : v === 0 ? "0" : v < 1e-4 ? v.toExponential(1) : String(+v.toPrecision(3))));
+  // As the tables say it: a half goes to the even digit (only x.25 ends in one), nothing has no sign.
+  const tenths = (v) => (Math.abs(v) % 1 === 0.25 ? v - Math.sign(v) * 0.05 : v).toFixed(1);
+  const points = (v) => { const text = v === null ? "—" : tenths(100 * v); return v === null ? text : !Number(text) ? "0.0" : minus((v > 0 ? "+" : "") + text); };
+  const percent = (v) => (v === null ? "—" : tenths(100 * v));
+  const english = (v, least, most) => v.toLocaleString("en-US", { minimumFractionDigits: least, maximumFractionDigits: most });
+  const cents = (v) => v >= 1 || v === Math.round(100 * v) / 100;
+  const dollars = (v) => (v === null ? "—" : v === 0 ? "$0" : "$" + (cents(v) ? english(v, 2, 2) : english(+v.toPrecision(3), 0, 15)));
   function count(v) {
     for (const [unit, name] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]]) if (v >= unit * 0.9995) return +(v / unit).toPrecision(3) + name;
     return String(Math.round(v));
@@ -44,6 +48,7 @@
   const arm = (p, t) => protocols[p].name + (several ? ` T${t}` : "");
   const titleOf = (p, t) => arm(p, t) + (protocols[p].oracle ? " (upper bound)" : protocols[p].name === "resample" ? " (answering afresh)" : "");
   const label = (m) => `${models[m].name} (${models[m].size})`;
+  const formName = (name) => ({ loglinear: "log-linear", power_floor: "power with floor", two_rate: "two-rate", error_rate: "error-rate" })[name] ?? name;
   const colour = (i) => `var(--c${((i % 8) + 8) % 8})`;
 
   // --- scales
@@ -273,7 +278,7 @@
         const lines = known(part.map((r) => r[0])).map((c) => ({ colour: shade(cells[c].at[0]), width: 1.4, points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) }));
         return {
           title: titleOf(some.at[2], some.t), height: 230, lines, x: { kind: "linear", domain: [-0.15, last + 0.15], ticks: [...Array(last + 1).keys()], format: String, label: "turn" },
-          y: { kind: "linear", domain, format: (v) => (100 * v).toFixed(0) },
+          y: { kind: "linear", domain, format: (v) => (100 * v).toFixed(0) + " %" },
           marks: part.map(([c, turn, ...accuracy]) => ({ x: turn, y: accuracy[0], colour: shade(cells[c].at[0]), shape: form(cells[c].at[0]), text: `${about(cells[c])}\nturn ${turn}: ${range(percent, accuracy)} %`,
             row: [label(cells[c].at[0]), datasets[d].name, name, turn, percent(accuracy[0]), percent(accuracy[1]), percent(accuracy[2])] })),
         };
@@ -312,17 +317,17 @@
         return {
           title: titleOf(part[0].at[2], part[0].t), height: 270, lines, bands, hatched,
           x: { kind: "log", domain, wide: 56, format: xs === "price" ? dollars : xs === "flops" ? (v) => v.toExponential(0) : count, label: { n: "parameters", active: "active parameters", flops: "training FLOPs", price: "dollars per million tokens out" }[xs] },
-          y: { kind: "linear", domain: tall, zero: ys === "delta", format: (v) => minus((100 * v).toFixed(0)) },
+          y: { kind: "linear", domain: tall, zero: ys === "delta", format: (v) => minus((100 * v).toFixed(0)) + (ys === "delta" ? "" : " %") },
           marks: part.filter((c) => place(c.at[0]) > 0 || (xs === "n" && models[c.at[0]].low)).map((c) => {
             const one = models[c.at[0]], guess = xs === "n" && one.n === null;
             return { x: guess ? null : place(c.at[0]), xs: guess ? [one.low, one.high] : null, y: c[ys][0], ys: beside && c.at[1] !== d ? null : [c[ys][1] ?? c[ys][0], c[ys][2] ?? c[ys][0]], colour: colour(c.at[2]), shape: all ? c.at[1] : 0, hollow: beside && c.at[1] !== d,
               text: `${label(c.at[0])}, size ${one.source}\n${datasets[c.at[1]].name}, ${name}\n${range(ys === "delta" ? points : percent, c[ys])}`,
               row: [label(c.at[0]), one.source, datasets[c.at[1]].name, name, ...c[ys].map(ys === "delta" ? points : percent)] };
           }),
-          more: fits.flatMap((c) => c.points.map((p) => [count(p[0]), p[6] ? "extrapolated" : "form", datasets[d].name, `${name}: ${c.form.replace("_", " ")}`, points(p[1]), points(p[2]), points(p[3])])),
+          more: fits.flatMap((c) => c.points.map((p) => [count(p[0]), p[6] ? "extrapolated" : "form", datasets[d].name, `${name}: ${formName(c.form)}`, points(p[1]), points(p[2]), points(p[3])])),
         };
       });
-      const forms = each ? known(curves.map((c) => c.form)).map((f, i) => ["line", colour(i), f.replace("_", " ")]) : [];
+      const forms = each ? known(curves.map((c) => c.form)).map((f, i) => ["line", colour(i), formName(f)]) : [];
       const kinds = all ? known([...means, ...own].map((c) => c.at[1])).map((k) => [k, "var(--soft)", k === d ? "mean over datasets" : datasets[k].name, beside && k !== d]) : [];
       const why = known(data.refused.filter((r) => r[0] === d && passes([-1, -1, r[1]], r[2])).map((r) => `No curve for ${arm(r[1], r[2])}: ${r[3]}.`));
       return { panels, notes: why, columns: ["model or size", "is", "dataset", "protocol", { delta: "change, points", first: "first, %", last: "last, %" }[ys], "low", "high"], legend: [...kinds, ...forms] };
@@ -347,18 +352,22 @@
     worth() {
       const d = chosen("worth");
       const own = data.worth.filter(([c, , share]) => passes([cells[c].at[0], -1, cells[c].at[2]], cells[c].t) && cells[c].at[1] === d && share !== null);
-      const domain = logExtent(data.worths, 1.6);
+      const domain = logExtent(data.worths, 1.6), later = (t) => t !== data.temperatures[0];
       const panels = bySize.filter((m) => own.some(([c]) => cells[c].at[0] === m)).map((m) => {
         const part = own.filter(([c]) => cells[c].at[0] === m);
         return {
           title: label(m), height: 190, x: { kind: "log", domain, wide: 60, format: dollars, label: "worth of one more right answer" },
           y: { kind: "linear", domain: [-0.04, 1.04], format: (v) => (100 * v).toFixed(0) + " %" },
-          lines: known(part.map((r) => r[0])).map((c) => ({ colour: colour(cells[c].at[2]), points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) })),
-          marks: part.map(([c, usd, share]) => ({ x: usd, y: share, colour: colour(cells[c].at[2]), shape: cells[c].at[2], text: `${about(cells[c])}\nat ${dollars(usd)} a right answer it pays in ${(100 * share).toFixed(0)} % of replicates`,
+          // The further temperatures are broken lines with hollow marks.
+          lines: known(part.map((r) => r[0])).map((c) => ({ colour: colour(cells[c].at[2]), dash: later(cells[c].t) ? "4 3" : "none", points: part.filter((r) => r[0] === c).map((r) => [r[1], r[2]]) })),
+          marks: part.map(([c, usd, share]) => ({ x: usd, y: share, colour: colour(cells[c].at[2]), shape: cells[c].at[2], hollow: later(cells[c].t), text: `${about(cells[c])}\nat ${dollars(usd)} a right answer it pays in ${(100 * share).toFixed(0)} % of replicates`,
             row: [label(m), datasets[d].name, arm(cells[c].at[2], cells[c].t), dollars(usd), (100 * share).toFixed(0) + " %"] })),
         };
       });
-      return { panels, columns: ["model", "dataset", "protocol", "worth", "pays in"], legend: known(own.map(([c]) => cells[c].at[2])).sort((a, b) => a - b).map((p) => [p, colour(p), protocols[p].name]) };
+      return { panels, columns: ["model", "dataset", "protocol", "worth", "pays in"], legend: known(own.map(([c]) => arm(cells[c].at[2], cells[c].t))).map((name) => {
+        const some = cells[own.find(([c]) => arm(cells[c].at[2], cells[c].t) === name)[0]];
+        return [some.at[2], colour(some.at[2]), name, later(some.t)];
+      }) };
     },
   };
   // Sizes from light to dark would vanish into one of the two papers: hues, and shapes beside them.

@@ -127,6 +127,13 @@ def _some(rows: Sequence[Html], few: int, words: str, caption: str, columns: Seq
     return made if len(rows) <= few else _folded(f"{words} ({len(rows)} rows)", made)
 
 
+def _arm(results: Results, protocol: str, temperature: float | None) -> str:
+    """A protocol as the charts name it: with its temperature where the study has several."""
+    if len(results.study.temperatures) < 2 or temperature is None:
+        return protocol
+    return f"{protocol} T{temperature:g}"
+
+
 # --- the sections --------------------------------------------------------------------------------
 
 
@@ -182,7 +189,10 @@ def deltas(results: Results, index: Index) -> Html:
                 "Told whether they are right, models can only gain. These cells are no "
                 "self-correction: they are tested against nothing and enter no fit.",
             ),
-            chart("oracles", caption="The same change where the verdict is given away."),
+            chart(
+                "oracles",
+                caption=f"The same change where the verdict is given away, with {level} intervals.",
+            ),
             _delta_table("Change of accuracy by cell, oracles", oracles, index),
         ]
     return section("deltas", "Change of accuracy", *parts)
@@ -223,7 +233,8 @@ def flips(results: Results) -> Html:
         chart(
             "turns",
             controls=[_control("turns", "Dataset", ())],
-            caption="Accuracy at each turn, in percent; turn 0 is the first answer.",
+            caption="Accuracy at each turn; turn 0 is the first answer. Of each protocol by "
+            "itself; a mark's interval is in its tip and in the data below.",
         ),
         lazy_table("flips", "Flip rates, changes of answers, break-even and limits, by cell"),
     )
@@ -245,8 +256,9 @@ def scaling(results: Results) -> Html:
     ]  # fmt: skip
     curves = any(rung >= 2 for rung in ladder.values())
     caption = (
-        "Each mark is a model. A size that is an estimate is drawn as an interval, one that is "
-        "not known has no place here."
+        "Each mark is a model, in percentage points, or in percent for an accuracy; upright lines "
+        f"are {100 * results.settings.level:g} % intervals. A size that is an estimate is drawn as "
+        "an interval, one that is not known has no place here."
     )
     if any(one.quantity == "macro_delta" for one in results.contrasts):
         caption += (
@@ -255,17 +267,18 @@ def scaling(results: Results) -> Html:
         )
     if curves:
         caption += (
-            " The line is the average of the competing forms, weighted by AICc, the band their "
-            "envelope. Lines are broken outside the sizes studied; what is hatched is "
-            "extrapolation, and no claim of this study unless it says so above."
+            " The line is the average of the competing forms, weighted by AICc; the band runs "
+            "from the lowest form to the highest: how far they disagree, no interval. Lines are "
+            "broken outside the sizes studied; what is hatched is extrapolation, and no claim of "
+            "this study unless it says so above."
         )
     parts.append(chart("scaling", controls=controls, caption=caption))
     compared = [f for f in results.scaling if ladder.get((f.protocol, f.temperature), 0) >= 2]
     if compared:
-        parts.append(_forms(compared))
+        parts.append(_forms(results, compared))
     named = [f for f in compared if ladder.get((f.protocol, f.temperature), 0) >= 3]
     if named:
-        parts.append(_parameters(named))
+        parts.append(_parameters(results, named))
     return section("scaling", "Change of accuracy and size", *parts)
 
 
@@ -284,11 +297,12 @@ def _claim(protocol: str, temperature: float, results: Results) -> Html:
     return join(tag("strong", name), f": {one.text}.", lacks, fit)
 
 
-def _forms(fits: Sequence[FormFit]) -> Html:
+def _forms(results: Results, fits: Sequence[FormFit]) -> Html:
     """How the forms compare; that there is a best one is no claim that it is the law."""
     rows = [
         row(
-            [FORMS.get(one.form, one.form), one.dataset, one.protocol, one.n_models,
+            [FORMS.get(one.form, one.form), one.dataset,
+             _arm(results, one.protocol, one.temperature), one.n_models,
              _figure(one.delta_aicc), _share(one.weight), _share(one.chosen),
              _figure(one.left_out_skill), "" if one.r2 is None else estimate_text(one.r2),
              _figure(one.tau and 100 * one.tau),
@@ -303,10 +317,11 @@ def _forms(fits: Sequence[FormFit]) -> Html:
     return _folded(f"Competing forms ({len(rows)} rows)", table(caption, columns, rows, left=3))
 
 
-def _parameters(fits: Sequence[FormFit]) -> Html:
+def _parameters(results: Results, fits: Sequence[FormFit]) -> Html:
     rows = [
-        row([FORMS.get(one.form, one.form), one.dataset, one.protocol, name,
-             estimate_text(made), made.method, made.note], left=4)
+        row([FORMS.get(one.form, one.form), one.dataset,
+             _arm(results, one.protocol, one.temperature), name, estimate_text(made), made.method,
+             made.note], left=4)
         for one in fits
         for name, made in one.parameters.items()
     ]  # fmt: skip
@@ -337,7 +352,8 @@ def cost(results: Results, index: Index) -> Html:
             "frontier",
             controls=[_control("frontier", "Dataset", ())],
             caption="Cost of an answer and accuracy, for every model with and without each "
-            "protocol. Ringed: undominated in at least half of the replicates.",
+            f"protocol; upright lines are {100 * results.settings.level:g} % intervals. Ringed: "
+            "undominated in at least half of the replicates.",
         ),
         tag("h3", "How sure it is that correction pays"),
         chart(
@@ -352,7 +368,7 @@ def cost(results: Results, index: Index) -> Html:
     ]
     sizes = [one for one in results.thresholds if speakable(one, ladder)]
     if sizes:
-        parts.append(_break_even(sizes))
+        parts.append(_break_even(results, sizes))
     parts.append(lazy_table("costs", "Every cost, net benefit and price"))
     return section("cost", "Cost", *parts)
 
@@ -382,7 +398,7 @@ def _prices(results: Results, index: Index) -> Html:
     found = _by_cell(results.costs, ("cost_extra", "gain_per_dollar", "usd_per_right_answer"))
     rows = [
         row(
-            [short(cell.model), cell.dataset, cell.protocol,
+            [short(cell.model), cell.dataset, _arm(results, cell.protocol, cell.temperature),
              *(_shown(own.get(q)) for q in
                ("cost_extra", "gain_per_dollar", "usd_per_right_answer"))],
             left=3, at=index.of_cell(cell),
@@ -400,7 +416,7 @@ def _controls(results: Results, index: Index) -> Html:
     found = _by_cell(results.contrasts, names)
     rows = [
         row(
-            [short(cell.model), cell.dataset, cell.protocol,
+            [short(cell.model), cell.dataset, _arm(results, cell.protocol, cell.temperature),
              *(_shown(own.get(name), p=True) for name in names)],
             left=3, at=index.of_cell(cell),
         )
@@ -412,10 +428,10 @@ def _controls(results: Results, index: Index) -> Html:
     return _some(rows, 0, "Against controls by cell", caption, columns, 3)
 
 
-def _break_even(findings: Sequence[Finding]) -> Html:
+def _break_even(results: Results, findings: Sequence[Finding]) -> Html:
     rows = [
-        row([one.estimate.estimand.partition(": ")[2], one.dataset, one.protocol,
-             _shown(one), one.estimate.note], left=3)
+        row([one.estimate.estimand.partition(": ")[2], one.dataset,
+             _arm(results, one.protocol, one.temperature), _shown(one), one.estimate.note], left=3)
         for one in findings
     ]  # fmt: skip
     caption = "Sizes at which correction begins or ceases to help, and to pay"
@@ -503,7 +519,8 @@ def sensitivity(results: Results) -> Html:
     ladder = rungs(results)
     carry = [one for one in results.generalisation if speakable(one, ladder)]
     rows = [
-        row([one.estimate.estimand.partition(": ")[2], one.dataset, one.protocol,
+        row([one.estimate.estimand.partition(": ")[2], one.dataset,
+             _arm(results, one.protocol, one.temperature),
              estimate_text(one.estimate, signed=not one.quantity.startswith("held_out")),
              one.estimate.n, "" if one.p_value is None else p_text(one.p_value),
              one.estimate.note if one.estimate.value is not None else ""], left=3)
@@ -517,7 +534,8 @@ def sensitivity(results: Results) -> Html:
         parts.append(_some(rows, 0, "Generalisation", caption, columns, 3))
     held = [one for one in carry if one.quantity.endswith("_skill")]
     said = [
-        join(tag("strong", f"{one.protocol}, {one.estimate.estimand.partition(': ')[2]}"),
+        join(tag("strong", f"{_arm(results, one.protocol, one.temperature)}, "
+                       f"{one.estimate.estimand.partition(': ')[2]}"),
              f": {'; '.join(dict.fromkeys((estimate_text(one.estimate), one.estimate.note)))}")
         for one in held
     ]  # fmt: skip
@@ -536,9 +554,9 @@ def examples(n_shown: int, n_flips: int) -> Html:
         "Examples",
         tag(
             "p",
-            f"{n_shown} of {n_flips} conversations in which an answer was fixed or broken, drawn "
-            "by a fixed rule from every cell. Long texts are cut; control and invisible characters "
-            "are shown as signs.",
+            f"{n_shown:,} of {n_flips:,} conversations in which an answer was fixed or broken, "
+            "drawn by a fixed rule from every cell. Long texts are cut; control and invisible "
+            "characters are shown as signs.",
         ),
         tag(
             "div",

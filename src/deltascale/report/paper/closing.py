@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from deltascale.analysis import Caveat, Results
 from deltascale.report import advice, guidelines
-from deltascale.report.latex import Sheet
+from deltascale.report.latex import Sheet, arm_name
 from deltascale.report.paper.document import (
     Block,
     Code,
@@ -18,7 +18,7 @@ from deltascale.report.paper.document import (
     sentences,
 )
 from deltascale.report.paper.record import Record
-from deltascale.report.wording import dollars, estimate_text, short
+from deltascale.report.wording import estimate_text, n_of, per_thousand, short
 
 __all__ = ["limitations", "practice", "recommendations", "reproducibility"]
 
@@ -36,9 +36,9 @@ def recommendations(results: Results) -> Sheet | None:
                 one.dataset,
                 short(one.model),
                 one.verdict,
-                one.protocol.rpartition(":")[2] if shown and one.protocol else "—",
+                arm_name(results, one.protocol, one.temperature) if shown and one.protocol else "—",
                 estimate_text(one.gain) if shown and one.gain else "—",
-                dollars(one.cost.value) if shown and one.cost else "—",
+                per_thousand(one.cost.value) if shown and one.cost else "—",
             )
         )
     if not rows:
@@ -48,8 +48,8 @@ def recommendations(results: Results) -> Sheet | None:
     return Sheet(
         "recommendations", "recommendations", "",
         "To correct or not, for each dataset and model: the best supported protocol of those "
-        "tested, its delta in points, and its cost an item in dollars beyond the first answer. The "
-        "best of several is likely to do less well elsewhere.",
+        "tested, its delta in points, and its cost beyond the first answer, in dollars for 1,000 "
+        "items. The best of several is likely to do less well elsewhere.",
         ("dataset", "model", "verdict", "protocol", "delta", "cost"), tuple(rows), left=4,
         rules=tuple(k for k in range(1, len(rows)) if rows[k][0] != rows[k - 1][0]),
     )  # fmt: skip
@@ -78,9 +78,9 @@ def limitations(results: Results) -> Section:
     ]  # fmt: skip
     study = results.study
     said = sentences(
-        f"The study has {len(study.models)} models, {len(study.datasets)} datasets and "
-        f"{len(study.protocols)} protocols with one wording of each prompt; other wordings, tasks "
-        "and models may behave otherwise.",
+        f"The study has {n_of(len(study.models), 'model')}, {n_of(len(study.datasets), 'dataset')} "
+        f"and {n_of(len(study.protocols), 'protocol')} with one wording of each prompt; other "
+        "wordings, tasks and models may behave otherwise.",
         "Benchmarks may have been seen in training; a delta compares a model with itself, which "
         "lessens this and does not remove it.",
         "All models are simulated."
@@ -122,7 +122,7 @@ def reproducibility(results: Results, record: Record, *, anonymous: bool) -> Sec
          "."),
         f"The study ran with {'; '.join(ran)}." if ran else None,
         f"Items were drawn with seed {results.study.seed}; resampling used seed "
-        f"{results.settings.seed} and {results.settings.replicates} replicates.",
+        f"{results.settings.seed} and {results.settings.replicates:,} replicates.",
         "Prices and sizes are frozen with their dates and sources beside the ledger "
         "(table ",
     )  # fmt: skip

@@ -6,10 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from deltascale.analysis import CellResult, Finding, FrontierPoint, Results
 from deltascale.analysis.claims import ALPHA
+from deltascale.analysis.cost import FIRST_ANSWER
 from deltascale.analysis.results import ALL_DATASETS
 from deltascale.report import guidelines
 from deltascale.report.paper.document import Sentence, sentences
-from deltascale.report.wording import dollars, estimate_text, p_text, percent, points, short
+from deltascale.report.wording import (
+    dollars,
+    estimate_text,
+    n_of,
+    p_text,
+    per_thousand,
+    percent,
+    points,
+    short,
+)
 
 __all__ = [
     "abstract", "changes", "control", "cost", "first_answers", "flipping", "generalising",
@@ -69,7 +79,7 @@ def _pays(results: Results) -> Sentence | None:
             said.append(f"{sure} of {len(own)} cells where a right answer is worth ${usd:g}")
     if not said:
         return None
-    return (f"Correction pays with a probability of at least {1 - ALPHA:.0%} in "
+    return (f"The gain pays with a probability of at least {100 * (1 - ALPHA):g} % in "
             f"{_listed(said)}.",)  # fmt: skip
 
 
@@ -85,20 +95,22 @@ def _simulated(results: Results) -> Sentence | None:
 
 def first_answers(results: Results, dataset: str) -> Sentence | None:
     """The range of accuracies at turn 0."""
-    by_model: dict[str, CellResult] = {}
+    shared: dict[tuple[str, float], CellResult] = {}  # protocols share their first answers
     for one in results.cells:
         if one.cell.dataset == dataset and one.first.value is not None and not one.gate:
-            by_model.setdefault(one.cell.model, one)
-    if not by_model:
+            shared.setdefault((one.cell.model, one.cell.temperature), one)
+    if not shared:
         return None
-    low = min(by_model.values(), key=lambda one: one.first.value or 0.0)
-    high = max(by_model.values(), key=lambda one: one.first.value or 0.0)
+    low = min(shared.values(), key=lambda one: one.first.value or 0.0)
+    high = max(shared.values(), key=lambda one: one.first.value or 0.0)
+    names = [_arm(results, short(one.cell.model), one.cell.temperature) for one in (low, high)]
     if low is high:
-        return (f"On {dataset}, {short(low.cell.model)} was right at first in "
+        return (f"On {dataset}, {names[0]} was right at first in "
                 f"{estimate_text(low.first, signed=False)}.",)  # fmt: skip
-    return (f"On {dataset}, first answers were right in {estimate_text(low.first, signed=False)} "
-            f"({short(low.cell.model)}) to {estimate_text(high.first, signed=False)} "
-            f"({short(high.cell.model)}).",)  # fmt: skip
+    return (
+        f"On {dataset}, first answers were right in {estimate_text(low.first, signed=False)} "
+        f"({names[0]}) to {estimate_text(high.first, signed=False)} ({names[1]}).",
+    )
 
 
 def changes(results: Results) -> tuple[Sentence, ...]:
@@ -240,8 +252,8 @@ def _better_worse(words: str, own: Sequence[Finding]) -> str | None:
     better = sum((one.estimate.value or 0.0) > 0 for one in sure)
     worse = len(sure) - better
     if not sure:
-        return f"{words}: no difference is shown in {len(own)} cells."
-    return f"{words}: better in {better}, worse in {worse} of {len(own)} cells."
+        return f"{words}: no difference is shown in {n_of(len(own), 'cell')}."
+    return f"{words}: better in {better}, worse in {worse} of {n_of(len(own), 'cell')}."
 
 
 def turning(results: Results) -> tuple[Sentence, ...]:
@@ -261,7 +273,8 @@ def sizes(results: Results) -> tuple[Sentence, ...]:
     for claim in results.claims:
         name = _arm(results, claim.protocol, claim.temperature)
         if claim.rung >= 2:
-            made.append(f"With {name}, correction {claim.text}.")
+            who = "" if claim.text.startswith("delta ") else "the protocol "
+            made.append(f"With {name}, {who}{claim.text}.")
         if claim.missing and claim.rung >= 2:
             made.append(f"Nothing further is claimed for {name}: it lacks {claim.missing}.")
         elif claim.missing:
@@ -287,7 +300,8 @@ def _threshold(results: Results, one: Finding) -> str | None:
     if claim < 3 or one.quantity != "break_even_size" or made.value is None or made.low is None:
         return None
     return (
-        f"With {_short(one.protocol)} on {one.dataset}, correction helps from "
+        f"With {_arm(results, one.protocol, one.temperature)} on {one.dataset}, delta is above "
+        "zero from "
         f"{estimate_text(made, signed=False)} parameters."
     )
 
@@ -315,13 +329,15 @@ def generalising(results: Results) -> tuple[Sentence, ...]:
             shown = (one.estimate.low or 0.0) > 0
             how = "foretells" if shown else "is not shown to foretell"
             made.append(
-                f"With {_short(one.protocol)}, the fit {how} a {what} never seen: log score less "
+                f"With {_arm(results, one.protocol, one.temperature)}, the fit {how} a {what} "
+                "never seen: log score less "
                 f"that of a constant {estimate_text(one.estimate)}."
             )
         elif one.quantity == "slope_heterogeneity" and one.p_value is not None:
             differ = "differ" if one.p_value < ALPHA else "are not shown to differ"
             made.append(
-                f"With {_short(one.protocol)}, slopes over size {differ} between datasets "
+                f"With {_arm(results, one.protocol, one.temperature)}, slopes over size {differ} "
+                "between datasets "
                 f"(Cochran's Q, p = {p_text(one.p_value)})".replace("= <", "<")
                 + "."
             )
@@ -379,9 +395,9 @@ def _extra(results: Results) -> Iterator[str]:
         known = sorted(one.estimate.value for one in own if one.estimate.value is not None)
         if protocol in left_out or not known:
             continue
-        low, high = dollars(known[0]), dollars(known[-1])
+        low, high = per_thousand(known[0]), per_thousand(known[-1])
         span = low if low == high else f"{low} to {high}"
-        yield f"Beyond the first answer, {_short(protocol)} costs {span} an item."
+        yield f"Beyond the first answer, {_short(protocol)} costs {span} for 1,000 items."
 
 
 def _acceptable(results: Results) -> Iterator[str]:
@@ -396,8 +412,8 @@ def _acceptable(results: Results) -> Iterator[str]:
                 said.append(f"{_short(protocol)} in {n} of {len(own)}")
         if said:
             yield (
-                f"Where one more right answer is worth ${usd:g}, correction pays with a "
-                f"probability of at least {1 - ALPHA:.0%} with {_listed(said)} cells."
+                f"Where one more right answer is worth ${usd:g}, the gain pays with a "
+                f"probability of at least {100 * (1 - ALPHA):g} % with {_listed(said)} cells."
             )
 
 
@@ -406,7 +422,7 @@ def _dominated(results: Results) -> str | None:
     lost = sum(one.estimate.note.startswith("dominated") for one in rows)
     if not lost:
         return None
-    return f"In {lost} of {len(rows)} cells correction costs and, by its estimate, gains nothing."
+    return f"In {lost} of {len(rows)} cells going on costs and, by its estimate, gains nothing."
 
 
 def _undominated(results: Results) -> Iterator[str]:
@@ -420,17 +436,25 @@ def _undominated(results: Results) -> Iterator[str]:
         own.sort(key=lambda point: (point.cost_usd.value or 0.0, point.model, point.protocol))
         best = max(own, key=lambda point: point.accuracy.value or 0.0)
         where = "Over all datasets" if dataset == ALL_DATASETS else f"On {dataset}"
+        ends = f"the cheapest is {_choice(own[0])}, the most accurate {_choice(best)}"
+        if best is own[0]:
+            ends = f"the cheapest and most accurate of them is {_choice(best)}"
         yield (
-            f"{where}, {len(own)} of {len(every)} ways to an answer are undominated in at least "
-            f"half of the replicates; the cheapest is {_choice(own[0])}, the most accurate "
-            f"{_choice(best)}."
+            f"{where}, {len(own)} of {len(every)} ways to an answer {_are(len(own))} undominated "
+            f"in at least half of the replicates; {ends}."
         )
 
 
+def _are(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
 def _choice(point: FrontierPoint) -> str:
+    its = "its " if point.protocol == FIRST_ANSWER else ""
     return (
-        f"{short(point.model)} with {_short(point.protocol)} ({dollars(point.cost_usd.value)} an "
-        f"item, {estimate_text(point.accuracy, signed=False)} right)"
+        f"{short(point.model)} with {its}{_short(point.protocol)} "
+        f"({per_thousand(point.cost_usd.value)} for 1,000 items, "
+        f"{estimate_text(point.accuracy, signed=False)} right)"
     )
 
 
@@ -443,10 +467,10 @@ def task_patterns(results: Results) -> tuple[Sentence, ...]:
         sure = _sure(own)
         up = sum(_delta(one) > 0 for one in sure)
         made.append(
-            f"On {dataset}, correction gains in {up} and loses in {len(sure) - up} of {len(own)} "
-            "cells."
+            f"On {dataset}, accuracy rises in {up} and falls in {len(sure) - up} of "
+            f"{n_of(len(own), 'cell')}."
             if sure
-            else f"On {dataset}, no change is shown in {len(own)} cells."
+            else f"On {dataset}, no change is shown in {n_of(len(own), 'cell')}."
         )
     for one in results.generalisation:
         known = one.estimate.value is not None
@@ -454,7 +478,8 @@ def task_patterns(results: Results) -> tuple[Sentence, ...]:
             results, one.protocol, one.temperature
         ) >= 2:  # fmt: skip
             made.append(
-                f"On {one.versus} tasks, {_short(one.protocol)}'s slope over size is "
+                f"On {one.versus} tasks, the slope over size of "
+                f"{_arm(results, one.protocol, one.temperature)} is "
                 f"{estimate_text(one.estimate)} points per e-fold."
             )
     return sentences(*made)

@@ -5,7 +5,8 @@ Only methods that a result of this study names are described.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from deltascale import protocols
 from deltascale.analysis import Results
@@ -81,7 +82,7 @@ def methodology(results: Results, record: Record, tables: dict[str, Sheet]) -> S
     ]
     if "models" in tables:
         blocks.append(Table(tables["models"]))
-    served = _served(record)
+    served = _served(record, results.study.models)
     if served:
         blocks.append(Entries(served))
     blocks += [
@@ -106,8 +107,8 @@ def _design(results: Results) -> tuple[Sentence, ...]:
             ", over the samples whose answers at both are known.",
         ),
         f"Every item was asked {'once' if study.epochs == 1 else f'{study.epochs} times'} at "
-        f"temperature {temperatures}, with at most {study.max_tokens} tokens a reply, the same in "
-        "every turn and arm.",
+        f"temperature {temperatures}, with at most {study.max_tokens:,} tokens a reply, the same "
+        "in every turn and arm.",
         "Protocols share the first answer, so they are compared on the same ones.",
         "A reply that was cut, refused, filtered or holds no answer counts as wrong and is counted "
         "beside the accuracy; a call that failed leaves its sample missing, and never counts as "
@@ -176,9 +177,11 @@ def _citation(model: ModelSpec) -> Sentence | None:
     return (f"The size of {short(model.id)} ({model.size.source}): {model.size.citation}.",)
 
 
-def _served(record: Record) -> tuple[tuple[str, tuple[Sentence, ...]], ...]:
-    """The versions that servers said they answered with, by model."""
-    by_model: dict[str, list[Sentence]] = {}
+def _served(
+    record: Record, models: Sequence[ModelSpec]
+) -> tuple[tuple[str, tuple[Sentence, ...]], ...]:
+    """The versions that servers said they answered with, by model, in the study's order."""
+    by_model: dict[str, list[Sentence]] = {one.id: [] for one in models}
     for one in record.served:
         days = ""
         if one.first and one.last:
@@ -186,7 +189,7 @@ def _served(record: Record) -> tuple[tuple[str, tuple[Sentence, ...]], ...]:
             days = f" on {first}" if first == last else f" from {first} to {last}"
         version = one.version or "a version that was not named"
         by_model.setdefault(one.model, []).append(("Served by ", Code(version), f"{days}."))
-    return tuple((model, tuple(said)) for model, said in by_model.items())
+    return tuple((model, tuple(said)) for model, said in by_model.items() if said)
 
 
 def _dataset(spec: DatasetSpec, record: Record) -> tuple[str, tuple[Sentence, ...]]:
@@ -199,7 +202,7 @@ def _dataset(spec: DatasetSpec, record: Record) -> tuple[str, tuple[Sentence, ..
     return spec.name, sentences(
         (f"{len(kept.ids)} items", *cite, ", scored by ", Code(kept.scorer),
          f" (version {kept.scorer_version})."),
-        f"A file of the authors' own: {spec.file}." if own else None,
+        f"A file of the authors' own: {Path(spec.file).name}." if own else None,
         f"Licence: {kept.licence}." if kept.licence else None,
     )  # fmt: skip
 
@@ -208,7 +211,7 @@ def _dataset(spec: DatasetSpec, record: Record) -> tuple[str, tuple[Sentence, ..
 
 
 def _statistics(results: Results) -> Iterator[Sentence]:
-    level = f"{results.settings.level:.0%}"
+    level = f"{100 * results.settings.level:g} %"
     methods = {one.delta.method for one in results.cells}
     tests = {one.p_method for one in results.cells if one.p_value is not None}
     yield (
@@ -246,7 +249,7 @@ def _statistics(results: Results) -> Iterator[Sentence]:
     if any("bootstrap" in f.estimate.method for f in results.flips):
         yield (
             "Functions of several means have percentile intervals of a joint bootstrap that draws "
-            f"the same items for every cell, {results.settings.replicates} replicates, seed "
+            f"the same items for every cell, {results.settings.replicates:,} replicates, seed "
             f"{results.settings.seed}.",
         )
     if any(f.quantity == "gain_per_dollar" for f in results.costs):
