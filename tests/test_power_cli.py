@@ -16,7 +16,7 @@ from deltascale.analysis import frame_of_scores, study_of_frames
 from deltascale.analysis.power import Design, assumed, cannot_see, pilot
 from deltascale.cli import cli
 from deltascale.errors import Mistake
-from deltascale.report import tables, terminal
+from deltascale.report import foresight, tables
 from tests.frames import flipped
 
 
@@ -142,7 +142,7 @@ def test_a_pilots_temperatures_are_told_apart() -> None:
     assert set(wanted) == {0.0, 0.7}
     assert len(set(wanted.values())) == 2
     console = Console(record=True, width=120, file=io.StringIO())
-    terminal.show_power(console, tables.power_rows(found))
+    foresight.show_power(console, tables.power_rows(found))
     said = console.export_text()
-    assert "d, review, T = 0.0" in said
-    assert "d, review, T = 0.7" in said
+    assert "d, review, temperature 0.0" in said
+    assert "d, review, temperature 0.7" in said
