@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # Property tests share two cores with everything else: fewer examples, and no stopwatch.
-settings.register_profile("here", max_examples=40, deadline=None)
+settings.register_profile("here", max_examples=25, deadline=None)
 settings.load_profile("here")
 
 

@@ -351,6 +351,7 @@ def test_another_process_writes_the_same_paper(study: Path, tmp_path: Path) -> N
     assert made[0] == made[1]
 
 
+@pytest.mark.slow
 def test_the_command_writes_everything(study: Path) -> None:
     needs_typst()
     pytest.importorskip("matplotlib", reason="the extra `figures` is not installed")

@@ -70,7 +70,7 @@ def n_marks(tab: Any, chart: str) -> int:
     return int(sum(counts))
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.slow)])
 def test_it_opens_from_disk_without_a_request(made: pages.Made, browser: Any, width: int) -> None:
     with pages.opened(browser, made.page, width=width) as found:
         assert found.asked == [made.page.as_uri()]
@@ -131,6 +131,7 @@ def test_a_transcript_opens(made: pages.Made, browser: Any) -> None:
         assert "answer:" in text
 
 
+@pytest.mark.slow
 def test_a_chart_can_be_read_with_keys_and_as_a_table(made: pages.Made, browser: Any) -> None:
     with pages.opened(browser, made.page) as found:
         tab = found.page
