@@ -34,6 +34,20 @@ def test_a_wrong_name_is_told_in_one_line(name: str, told: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"sed": "1"}, "unknown setting 'sed'; known is seed"), ({"seed": "x"}, "seed is 'x'")],
+)
+@pytest.mark.parametrize("name", ["demo-sums", "demo-choices"])
+def test_a_demonstration_has_a_seed_and_no_other_setting(
+    name: str, options: dict[str, str], told: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetMistake, match=told):
+        datasets.load(
+            DatasetSpec(name, options=options), items=2, seed=0, cache=datasets.Cache(tmp_path)
+        )
+
+
 def test_a_dataset_at_a_dotted_path_is_the_same_as_by_name(tmp_path: Path) -> None:
     def ids(name: str) -> list[str]:
         cache = datasets.Cache(tmp_path, offline=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 from deltascale.datasets import Cache, Dataset
+from deltascale.errors import DatasetMistake
 from deltascale.records import DatasetSpec, Item, Question, user
 
 __all__ = ["CHOICES", "SUMS"]
@@ -61,7 +62,14 @@ def _load_choices(spec: DatasetSpec, cache: Cache) -> tuple[Item, ...]:
 
 
 def _seed(spec: DatasetSpec) -> int:
-    return 2 * int(spec.options.get("seed", "0"))
+    """From the only setting there is. Raises DatasetMistake for another, or for no whole number."""
+    where = f"dataset {spec.name!r} options"
+    if other := sorted(set(spec.options) - {"seed"}):
+        raise DatasetMistake(f"unknown setting {other[0]!r}", where=where, remedy="known is seed")
+    said = spec.options.get("seed", "0")
+    if not said.isdecimal():
+        raise DatasetMistake(f"seed is {said!r}", where=where, remedy="write a whole number")
+    return 2 * int(said)
 
 
 SUMS = Dataset(
