@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from deltascale.errors import BudgetReached, Interrupted
 from deltascale.providers import CallFailed, connect
+from deltascale.providers.pace import pace
 from deltascale.providers.policies import (
     Budget,
     cost_nusd,
     input_tokens_upper_bound,
     journalled,
-    pace,
     recorded,
     retry,
     timeout,

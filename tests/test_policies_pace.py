@@ -12,7 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from deltascale.providers import CallFailed
-from deltascale.providers.policies import MAX_WAIT_S, pace, retry, timeout
+from deltascale.providers.pace import pace
+from deltascale.providers.policies import MAX_WAIT_S, retry, timeout
 from deltascale.records import RETRYABLE, FailureKind, Limits, Reply, Request, Usage
 from deltascale.testing import ManualClock
 from tests.calls import REPLY, Scripted, fails, request

@@ -22,11 +22,11 @@ from deltascale.errors import BudgetReached, Interrupted
 from deltascale.ledger import Ledger
 from deltascale.plan import Plan, params
 from deltascale.providers import Caller, CallFailed
+from deltascale.providers.pace import pace
 from deltascale.providers.policies import (
     Budget,
     cost_nusd,
     journalled,
-    pace,
     recorded,
     retry,
     timeout,
