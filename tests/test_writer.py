@@ -135,6 +135,18 @@ def test_a_group_that_can_not_be_written_is_told_to_all_of_it(path: Path) -> Non
     assert written(path) == []
 
 
+def test_a_value_that_no_column_holds_is_a_loud_end_and_no_wait(path: Path) -> None:
+    writer = Writer(path, connect)
+
+    async def keep() -> list[BaseException | None]:
+        waiting = [writer.put_durably((ADD, (n,))) for n in (1, 2**70)]
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert all(isinstance(one, RuntimeError) for one in asyncio.run(keep()))
+    with pytest.raises(OverflowError):
+        writer.close()
+
+
 def test_packed_columns_shrink(path: Path) -> None:
     writer = Writer(path, connect)
     writer.put((ADD, (Packed(b"again " * 100),)))

@@ -43,7 +43,7 @@ class Writer:
         self._is_due = False
         self._idle = threading.Event()
         self._idle.set()
-        self._error: sqlite3.Error | None = None
+        self._error: Exception | None = None
         self._begun: SimpleQueue[tuple[asyncio.AbstractEventLoop, _Group] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._flushes, name="ledger-flush", daemon=True)
         self._thread.start()
@@ -70,6 +70,8 @@ class Writer:
         self._execute()
         self._commit()
         self._connection.close()
+        if self._error is not None and not isinstance(self._error, sqlite3.Error):
+            raise self._error
         if self._error is not None:
             raise LedgerMistake(
                 f"the ledger can't be written: {self._error}",
@@ -113,7 +115,9 @@ class Writer:
             for statements, _ in self._written:
                 for statement, row in statements:
                     self._connection.execute(statement, _compress(row))
-        except sqlite3.Error as failed:
+        except (
+            Exception
+        ) as failed:  # a value that no column holds, too: else all would wait for ever
             self._error = failed
 
     def _commit(self) -> None:
