@@ -9,7 +9,7 @@ from time import perf_counter
 import msgspec
 
 from deltascale.providers import Caller, CallFailed
-from deltascale.providers.wire import address, bare, checked_extra, failed, unreadable
+from deltascale.providers.wire import address, bare, checked_extra, countable, failed, unreadable
 from deltascale.records import (
     Failure,
     Message,
@@ -175,12 +175,12 @@ _STOPS: Mapping[str | None, StopReason] = {
 
 
 def _usage(counted: _Usage | None) -> Usage | None:
-    if counted is None or counted.input_tokens is None:
+    if counted is None:
         return None
     cached = max(0, counted.cache_read_input_tokens or 0)
     written = max(0, counted.cache_creation_input_tokens or 0)
-    n_input, n_output = counted.input_tokens, counted.output_tokens or 0
-    if n_input < 0 or n_output < 0:
+    n_input, n_output = counted.input_tokens, counted.output_tokens
+    if n_input is None or n_output is None or not countable(n_input, n_output, cached, written):
         return None
     details = counted.output_tokens_details or _OutputDetails()
     thinking = min(max(0, details.thinking_tokens or 0), n_output)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from deltascale.providers import Caller, CallFailed
-from deltascale.providers.wire import address, bare, checked_extra, failed, unreadable
+from deltascale.providers.wire import address, bare, checked_extra, countable, failed, unreadable
 from deltascale.records import (
     Failure,
     Message,
@@ -199,13 +199,17 @@ _BROKEN_OFF = frozenset({"error", "abort", "cancelled", "insufficient_system_res
 
 
 def _usage(counted: _Usage | None) -> Usage | None:
-    if counted is None or counted.prompt_tokens is None:
+    if counted is None:
         return None
-    n_input, n_output = counted.prompt_tokens, counted.completion_tokens or 0
-    if n_input < 0 or n_output < 0:
+    n_input, n_output, total = (
+        counted.prompt_tokens, counted.completion_tokens, counted.total_tokens
+    )  # fmt: skip
+    if n_output is None and n_input is not None and total is not None:
+        n_output = total - n_input
+    if n_input is None or n_output is None or not countable(n_input, n_output, total or 0):
         return None
     # Some servers leave reasoning out of completion_tokens and in the total.
-    n_output = max(n_output, (counted.total_tokens or 0) - n_input)
+    n_output = max(n_output, (total or 0) - n_input)
     cached = counted.prompt_cache_hit_tokens or 0
     if counted.prompt_tokens_details is not None:
         cached = counted.prompt_tokens_details.cached_tokens or cached

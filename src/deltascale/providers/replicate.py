@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from deltascale.providers import Caller, CallFailed
-from deltascale.providers.wire import address, bare, checked_extra, failed, unreadable
+from deltascale.providers.wire import address, bare, checked_extra, countable, failed, unreadable
 from deltascale.records import (
     RETRYABLE,
     Failure,
@@ -179,10 +179,10 @@ def _prediction(body: bytes, status: int, headers: Mapping[str, str]) -> _Predic
 
 
 def _usage(counted: _Metrics | None) -> Usage | None:
-    if counted is None or counted.input_token_count is None:
+    if counted is None:
         return None
     n_input, n_output = counted.input_token_count, counted.output_token_count
-    if n_output is None or n_input < 0 or n_output < 0:
+    if n_input is None or n_output is None or not countable(n_input, n_output):
         return None
     return Usage(n_input, n_output)
 

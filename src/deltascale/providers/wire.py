@@ -18,6 +18,7 @@ __all__ = [
     "address",
     "bare",
     "checked_extra",
+    "countable",
     "error_in",
     "failed",
     "one_line",
@@ -67,6 +68,17 @@ def checked_extra(request: Request) -> dict[str, object]:
         names = ", ".join(sorted(RESERVED_PARAMS.intersection(extra)))
         raise CallFailed(Failure("bad_request", f"params may not set {names}"))
     return extra
+
+
+# --- usage ---------------------------------------------------------------------------------------
+
+_MOST_TOKENS = 10**9
+"""A larger count of one call is a server's fault; no sum of money could be made of it."""
+
+
+def countable(*counts: int | None) -> bool:
+    """Whether all of these can be what a server counted in a call."""
+    return all(n is not None and 0 <= n <= _MOST_TOKENS for n in counts)
 
 
 # --- messages ------------------------------------------------------------------------------------
