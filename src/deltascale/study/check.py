@@ -202,12 +202,16 @@ class _Reader:
     def confirmatory(self, at: Node, protocols: tuple[str, ...]) -> tuple[str, ...]:
         """The protocols that the study is to make claims of."""
         found = self.protocol_list(at)
-        for name, entry in zip(found, self.findings.sequence(at, "[review]") or (), strict=False):
+        listed = at.value if isinstance(at.value, tuple) else ()
+        entries = {each.value: each for each in listed if isinstance(each.value, str)}
+        for name in found:
             if name not in protocols:
-                self.findings.add(entry, f"{name!r} is not in protocols", "add it there too")
+                self.findings.add(
+                    entries[name], f"{name!r} is not in protocols", "add it there too"
+                )
             elif name in _NO_CLAIM:
                 remedy = "leave it out: it is compared with, and nothing is claimed of it"
-                self.findings.add(entry, f"{name!r} can't be confirmatory", remedy)
+                self.findings.add(entries[name], f"{name!r} can't be confirmatory", remedy)
         return found
 
     def exists(self, at: Node, name: str, kind: str) -> bool:
