@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
+import msgspec
+
 from deltascale.datasets.toolqa import compat, graphs, tables
 from deltascale.datasets.toolqa.agent import START, TOOLS
 from deltascale.datasets.toolqa.calculator import calculate
@@ -189,8 +191,9 @@ def _text(arguments: Mapping[str, str]) -> str:
 def _arguments(text: str) -> Mapping[str, str] | None:
     """Arguments from a model's JSON; None if it is none."""
     try:
-        found = json.loads(text or "{}")
-    except (ValueError, RecursionError):
+        # Strict: half a character, which json takes, could be neither kept nor sent back.
+        found = msgspec.json.decode(text or "{}")
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
     if not isinstance(found, dict):
         return None
