@@ -391,3 +391,20 @@ def test_importing_the_providers_imports_no_client() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("count", [None, -1, 2**31, 10**24])
+@pytest.mark.parametrize("dialect", ["openai", "anthropic", "replicate"])
+def test_a_count_that_can_not_be_is_none(dialect: str, count: int | None) -> None:
+    """So the call costs its worst case: neither nothing nor what no column could hold."""
+    from deltascale.providers import anthropic, openai, replicate
+
+    made = {
+        "openai": lambda n: openai._usage(openai._Usage(prompt_tokens=5, completion_tokens=n)),
+        "anthropic": lambda n: anthropic._usage(anthropic._Usage(input_tokens=5, output_tokens=n)),
+        "replicate": lambda n: replicate._usage(
+            replicate._Metrics(input_token_count=5, output_token_count=n)
+        ),
+    }[dialect]
+    assert made(count) is None
+    assert made(7) is not None
